@@ -1,0 +1,75 @@
+"""Train, evaluate and compare sparse and variational sparse autoencoders on live activations.
+
+The names below are imported when first used, so that `import vsae_lightning` costs nothing.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vsae_lightning.autoencoders.base import SparseAutoencoder
+    from vsae_lightning.autoencoders.priors import Prior, StandardNormal
+    from vsae_lightning.autoencoders.sparsifiers import ReLU, Sparsifier, TopK
+    from vsae_lightning.autoencoders.storage import load, save
+    from vsae_lightning.autoencoders.variational import VariationalAutoencoder
+    from vsae_lightning.data.datamodule import ActivationDataModule
+    from vsae_lightning.data.text import BundledText, HuggingFaceText, TextFiles, TextSource
+    from vsae_lightning.errors import InputError
+    from vsae_lightning.modules.sae import SAE
+    from vsae_lightning.modules.schedules import WarmupDecay
+    from vsae_lightning.modules.vsae import VSAE
+
+_HOMES = {
+    "SparseAutoencoder": "autoencoders.base",
+    "Prior": "autoencoders.priors",
+    "StandardNormal": "autoencoders.priors",
+    "ReLU": "autoencoders.sparsifiers",
+    "Sparsifier": "autoencoders.sparsifiers",
+    "TopK": "autoencoders.sparsifiers",
+    "load": "autoencoders.storage",
+    "save": "autoencoders.storage",
+    "VariationalAutoencoder": "autoencoders.variational",
+    "ActivationDataModule": "data.datamodule",
+    "BundledText": "data.text",
+    "HuggingFaceText": "data.text",
+    "TextFiles": "data.text",
+    "TextSource": "data.text",
+    "InputError": "errors",
+    "SAE": "modules.sae",
+    "WarmupDecay": "modules.schedules",
+    "VSAE": "modules.vsae",
+}
+
+__version__ = version("vsae_lightning")
+__all__ = [
+    "SAE",
+    "VSAE",
+    "ActivationDataModule",
+    "BundledText",
+    "HuggingFaceText",
+    "InputError",
+    "Prior",
+    "ReLU",
+    "SparseAutoencoder",
+    "Sparsifier",
+    "StandardNormal",
+    "TextFiles",
+    "TextSource",
+    "TopK",
+    "VariationalAutoencoder",
+    "WarmupDecay",
+    "__version__",
+    "load",
+    "save",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

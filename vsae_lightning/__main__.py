@@ -1,0 +1,5 @@
+"""`python -m vsae_lightning`: the command `vsae`."""
+
+from vsae_lightning.cli import main
+
+main()

@@ -1,0 +1,68 @@
+"""What a sparsifier returns: the latents of a batch, dense or as the k values of each row."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class DenseLatents:
+    """Latents of which any number per row is active (not zero)."""
+
+    values: Float[Tensor, "batch d_sae"]
+
+    def dense(self) -> Float[Tensor, "batch d_sae"]:
+        return self.values
+
+    def decode(self, W_dec: Float[Tensor, "d_sae d_in"]) -> Float[Tensor, "batch d_in"]:
+        """Sum over latents of value times decoder row; no bias."""
+        return self.values @ W_dec
+
+    def active_per_row(self) -> Int[Tensor, " batch"]:
+        return (self.values != 0).sum(-1)
+
+    def firing_counts(self) -> Int[Tensor, " d_sae"]:
+        """In how many rows each latent is active."""
+        return (self.values != 0).sum(0)
+
+    def sum_selected(self, per_latent: Float[Tensor, "batch d_sae"]) -> Float[Tensor, " batch"]:
+        """The sum over the active latents of a quantity given for all of them."""
+        return (per_latent * (self.values != 0)).sum(-1)
+
+
+@dataclass(frozen=True)
+class SparseLatents:
+    """The k selected latents of each row; all others are zero."""
+
+    values: Float[Tensor, "batch k"]
+    indices: Int[Tensor, "batch k"]
+    d_sae: int
+
+    def dense(self) -> Float[Tensor, "batch d_sae"]:
+        zeros = self.values.new_zeros(len(self.values), self.d_sae)
+        return zeros.scatter(-1, self.indices, self.values)
+
+    def decode(self, W_dec: Float[Tensor, "d_sae d_in"]) -> Float[Tensor, "batch d_in"]:
+        """Sum over the selected latents of value times decoder row; no bias."""
+        return F.embedding_bag(self.indices, W_dec, per_sample_weights=self.values.to(W_dec.dtype), mode="sum")
+
+    def active_per_row(self) -> Int[Tensor, " batch"]:
+        return self._active().sum(-1)
+
+    def firing_counts(self) -> Int[Tensor, " d_sae"]:
+        """In how many rows each latent is active."""
+        zeros = torch.zeros(self.d_sae, dtype=torch.long, device=self.values.device)
+        return zeros.index_add(0, self.indices.flatten(), self._active().flatten().long())
+
+    def sum_selected(self, per_latent: Float[Tensor, "batch d_sae"]) -> Float[Tensor, " batch"]:
+        """The sum over the active latents of a quantity given for all of them."""
+        return (per_latent.gather(-1, self.indices) * self._active()).sum(-1)
+
+    def _active(self) -> Bool[Tensor, "batch k"]:
+        return self.values != 0
+
+
+Latents = DenseLatents | SparseLatents

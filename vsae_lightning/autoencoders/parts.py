@@ -1,0 +1,20 @@
+"""Parts: the small modules an autoencoder is combined from, each described by plain values."""
+
+import inspect
+from typing import Any
+
+from torch import nn
+
+
+class Part(nn.Module):
+    """A module that keeps every constructor argument as an attribute of the same name."""
+
+    def config(self) -> dict[str, Any]:
+        """`{"class_name": ..., "init_args": {...}}`: plain values that rebuild this part."""
+        return {"class_name": type(self).__name__, "init_args": self.init_args()}
+
+    def init_args(self) -> dict[str, Any]:
+        """The constructor's arguments; a part among them appears as its own config."""
+        signature = inspect.signature(type(self).__init__)
+        values = {name: getattr(self, name) for name in list(signature.parameters)[1:]}
+        return {name: value.config() if isinstance(value, Part) else value for name, value in values.items()}

@@ -1,0 +1,17 @@
+"""The posterior q(z|x) = N(mean, sigma^2), one Gaussian per latent."""
+
+from typing import NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+class Posterior(NamedTuple):
+    """A diagonal Gaussian per row."""
+
+    mean: Float[Tensor, "batch d_sae"]
+    sigma: Float[Tensor, "batch d_sae"] | float
+
+    def sample(self, noise: Float[Tensor, "batch d_sae"]) -> Float[Tensor, "batch d_sae"]:
+        """The reparameterised draw z = mean + sigma * noise, noise ~ N(0, I)."""
+        return self.mean + self.sigma * noise.to(self.mean.dtype)

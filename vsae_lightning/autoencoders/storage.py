@@ -1,0 +1,114 @@
+"""Autoencoders on disk: read from a run folder, a checkpoint or an exported folder; write the last."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from vsae_lightning.autoencoders import sparsifiers
+from vsae_lightning.autoencoders.base import SparseAutoencoder
+from vsae_lightning.autoencoders.sparsifiers import Sparsifier
+from vsae_lightning.autoencoders.variational import VariationalAutoencoder
+from vsae_lightning.errors import InputError
+from vsae_lightning.files import replacing, write_json
+
+CONFIG_FILE = "autoencoder.json"
+WEIGHTS_FILE = "autoencoder.safetensors"
+AUTOENCODERS = {cls.__name__: cls for cls in (SparseAutoencoder, VariationalAutoencoder)}
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> SparseAutoencoder:
+    """The autoencoder of a run, in the units of the raw activations and in eval mode.
+
+    No language model is loaded and no code of the file is executed.
+
+    Args:
+        path: A run folder (its last checkpoint is read), a checkpoint, or a folder written by `save`.
+        device: Where the weights go.
+
+    Raises:
+        InputError: Nothing is there, or it is not an autoencoder of this package.
+    """
+    path = Path(path)
+    if (path / CONFIG_FILE).is_file():
+        return _load_exported(path).to(device)
+    checkpoint = read_checkpoint(find_checkpoint(path))
+    autoencoder = build(checkpoint["autoencoder"])
+    state: dict[str, Tensor] = checkpoint["state_dict"]
+    _load_weights(autoencoder, {k[len("autoencoder.") :]: v for k, v in state.items() if k.startswith("autoencoder.")})
+    autoencoder.fold_input_scaling(state["input_mean"], state["input_scale"])
+    return autoencoder.to(device)
+
+
+def save(autoencoder: SparseAutoencoder, folder: str | Path) -> None:
+    """Write an autoencoder as `autoencoder.json` and `autoencoder.safetensors`, for `load`."""
+    folder = Path(folder)
+    with replacing(folder / WEIGHTS_FILE) as temporary:
+        save_file({k: v.contiguous() for k, v in autoencoder.state_dict().items()}, temporary)
+    write_json(folder / CONFIG_FILE, autoencoder.config())
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint a user means by a checkpoint file or a run folder."""
+    if path.is_file():
+        return path
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder; give a run folder, a checkpoint or an exported folder.")
+    checkpoint = path / "checkpoints" / "last.ckpt"
+    if not checkpoint.is_file():
+        raise InputError(
+            f"{path}: holds neither checkpoints/last.ckpt nor {CONFIG_FILE}; give a run or exported folder."
+        )
+    return checkpoint
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint of this package, read without executing anything in it."""
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, KeyError, OSError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path}: not a readable checkpoint ({type(error).__name__}); it may be torn.") from None
+    if not isinstance(checkpoint, dict) or not {"autoencoder", "state_dict"} <= checkpoint.keys():
+        raise InputError(f"{path}: a checkpoint, but not one of vsae_lightning.")
+    return checkpoint
+
+
+def build(config: dict[str, Any]) -> SparseAutoencoder:
+    """An autoencoder with fresh weights from what `config()` returned.
+
+    Only classes of this package can be named: nothing is imported.
+    """
+    arguments = dict(config["init_args"])
+    part = arguments["sparsifier"]
+    sparsifier = getattr(sparsifiers, part["class_name"], None)
+    if not (isinstance(sparsifier, type) and issubclass(sparsifier, Sparsifier)):
+        raise InputError(f"unknown sparsifier {part['class_name']!r}.")
+    if config["class_name"] not in AUTOENCODERS:
+        raise InputError(f"unknown autoencoder {config['class_name']!r}; known: {', '.join(AUTOENCODERS)}.")
+    arguments["sparsifier"] = sparsifier(**part["init_args"])
+    return AUTOENCODERS[config["class_name"]](**arguments).eval()
+
+
+def _load_exported(folder: Path) -> SparseAutoencoder:
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        weights = load_file(folder / WEIGHTS_FILE)
+        autoencoder = build(config)
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise InputError(f"{folder}: not a readable exported autoencoder ({error}).") from None
+    _load_weights(autoencoder, weights)
+    return autoencoder
+
+
+def _load_weights(autoencoder: SparseAutoencoder, weights: dict[str, Tensor]) -> None:
+    try:
+        autoencoder.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(f"the weights do not fit the configuration: {' '.join(str(error).split())[:200]}") from None

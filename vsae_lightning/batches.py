@@ -1,0 +1,23 @@
+"""What the data modules hand to the LightningModules."""
+
+from typing import NamedTuple
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+class ActivationBatch(NamedTuple):
+    """One rank's part of a training step: equal numbers of rows of each of its lanes, lane after lane."""
+
+    activations: Float[Tensor, "batch d_in"]
+    step: int
+    lanes: tuple[int, ...]
+
+
+class HeldOutBatch(NamedTuple):
+    """Activations of whole held-out sequences, in order, with the tokens they belong to."""
+
+    activations: Float[Tensor, "batch d_in"]
+    token_ids: Int[Tensor, " batch"]
+    positions: Int[Tensor, " batch"]
+    sequences: Int[Tensor, " batch"]

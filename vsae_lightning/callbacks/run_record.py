@@ -1,0 +1,127 @@
+"""A run folder that explains itself: config, versions, seed, code, data and metrics."""
+
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch.utils.tensorboard.summary import hparams
+
+from vsae_lightning.files import write_json
+
+PACKAGES = (
+    "vsae_lightning",
+    "torch",
+    "lightning",
+    "torchmetrics",
+    "transformer-lens",
+    "transformers",
+    "datasets",
+    "numpy",
+)
+HPARAM_METRICS = ("val/explained_variance", "val/l0", "val/dead_fraction", "val/reconstruction", "val/cosine")
+
+
+class RunRecord(SaveConfigCallback):
+    """Writes `config.yaml` and `run.json` when a run starts; `fit.json`, `validate.json` or `test.json` at its end.
+
+    The metrics files are flat: `stage/metric` keys, then versions, config, seed, tokens and checkpoint.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit":
+            super().setup(trainer, pl_module, stage)
+
+    @rank_zero_only
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.log_dir is not None:
+            write_json(Path(trainer.log_dir) / "run.json", self._origin(trainer))
+        if isinstance(trainer.logger, TensorBoardLogger):
+            # Names the metrics of the HPARAMS tab; it reads their values from the scalars logged later.
+            flat = _flatten({"model": dict(pl_module.hparams), "data": self._config().get("data")})
+            writer = trainer.logger.experiment._get_file_writer()
+            for summary in hparams(flat, dict.fromkeys(HPARAM_METRICS, 0)):
+                writer.add_summary(summary)
+
+    @rank_zero_only
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.log_dir is not None:
+            self._write_metrics(Path(trainer.log_dir) / "fit.json", trainer, pl_module)
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._write_metrics(run_folder(trainer) / "validate.json", trainer, pl_module)
+
+    @rank_zero_only
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write_metrics(run_folder(trainer) / "test.json", trainer, pl_module)
+
+    def _write_metrics(self, path: Path, trainer: Trainer, pl_module: LightningModule) -> None:
+        metrics = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        tokens = {"train/tokens": pl_module.tokens_seen, "checkpoint": trainer.ckpt_path and str(trainer.ckpt_path)}
+        write_json(path, {**metrics, **tokens, **self._origin(trainer)})
+
+    def _origin(self, trainer: Trainer) -> dict[str, Any]:
+        """What is needed to run it again, and to know whether it would be the same."""
+        data = getattr(trainer, "datamodule", None)
+        tokens, statistics = getattr(data, "tokens", None), getattr(data, "statistics", None)
+        return {
+            "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+            "seed": self._config().get("seed_everything"),
+            "command": sys.argv,
+            "git": _git_state(),
+            "device": str(trainer.strategy.root_device),
+            "world_size": trainer.world_size,
+            "token_store": tokens and {"key": tokens.key, "train": tokens.train.size, "held_out": tokens.held_out.size},
+            "outlier_severity": statistics and statistics.outlier_severity,
+            "config": self._config(),
+        }
+
+    def _config(self) -> dict[str, Any]:
+        config: dict[str, Any] = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        return config
+
+
+def run_folder(trainer: Trainer) -> Path:
+    """The folder of the run whose checkpoint is evaluated."""
+    assert trainer.ckpt_path is not None
+    return Path(trainer.ckpt_path).parents[1]
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}/")
+        elif not key.startswith("_"):
+            flat[prefix + key] = value if isinstance(value, (bool, int, float)) else str(value)
+    return flat
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_state() -> dict[str, Any] | None:
+    """Commit and whether files differ from it; None outside a repository."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return {"commit": commit, "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()

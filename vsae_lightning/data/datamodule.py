@@ -1,0 +1,185 @@
+"""Live activations of a language model, from text to batches."""
+
+from typing import Any, Literal, cast
+
+import torch
+from jaxtyping import Float
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.loops.progress import _ProcessedTracker as ProcessedTracker
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import Tensor
+
+from vsae_lightning.data.language_model import Dtype, LanguageModel
+from vsae_lightning.data.statistics import InputStatistics, ScaleTo, input_statistics
+from vsae_lightning.data.stream import ActivationStream, HeldOutActivations, Sequences, StreamLayout
+from vsae_lightning.data.text import BundledText, TextSource
+from vsae_lightning.data.tokens import TokenStore
+from vsae_lightning.errors import InputError
+from vsae_lightning.seeding import global_seed
+
+
+class ActivationDataModule(LightningDataModule):
+    """Shuffled activations of one hook for training, held-out ones in order for evaluation.
+
+    The language model lives here and enters neither the LightningModule nor a checkpoint. All sizes
+    count over all ranks. The position in the stream is one integer, the steps consumed.
+
+    Args:
+        model_name: Hub name (EleutherAI/pythia-70m-deduped), local folder, or "bundled".
+        hook_name: Where to read, e.g. blocks.3.hook_resid_post.
+        text: Where documents come from; None: the bundled text.
+        context_length: Tokens per sequence.
+        batch_size: Activations per step.
+        block_sequences: Sequences that are shuffled together; this many times context_length activations
+            are kept in memory.
+        lanes: Independent parts of the stream; the number of ranks divides it.
+        lm_batch_sequences: Sequences per forward pass of the language model.
+        dtype: Of the language model's weights and of the activations kept.
+        prepend_bos: Start every sequence with the tokenizer's BOS token (Pythia was trained without).
+        drop_positions: First positions of every sequence that are left out: position 0 is an attention
+            sink of huge norm in models without BOS.
+        max_norm_ratio: Also leave out activations whose norm is more than so many times the median.
+        max_tokens: Tokenise no more training tokens than this; None: all of the text.
+        scale_to: Scale activations by one number so that E||x||^2 is d_in, or one.
+        center: Subtract the mean of the activations first.
+        validation_tokens: Held-out tokens that `validate` reads, from the first; `test` reads all.
+        predict_split: Of which sequences `predict` writes the latents.
+        cache_dir: Where token stores are kept; None: ~/.cache/vsae_lightning/tokens.
+        seed: Of the stream's permutations; None: that of `seed_everything`.
+
+    Raises:
+        InputError: An unknown model or hook, or sizes that do not fit together; before any weights or
+            text are read.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        hook_name: str,
+        text: TextSource | None = None,
+        context_length: int = 128,
+        batch_size: int = 4096,
+        block_sequences: int = 4096,
+        lanes: int = 8,
+        lm_batch_sequences: int = 32,
+        dtype: Dtype = "float32",
+        prepend_bos: bool = False,
+        drop_positions: int = 1,
+        max_norm_ratio: float | None = None,
+        max_tokens: int | None = None,
+        scale_to: ScaleTo = "d_in",
+        center: bool = False,
+        validation_tokens: int = 100_000,
+        predict_split: Literal["held_out", "train"] = "held_out",
+        cache_dir: str | None = None,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        if context_length <= max(0, drop_positions):
+            raise InputError(
+                f"context_length is {context_length}; it must be larger than drop_positions, {drop_positions}."
+            )
+        if validation_tokens < context_length:
+            raise InputError(f"validation_tokens is {validation_tokens}, less than one context of {context_length}.")
+        self.layout = StreamLayout(
+            batch_size,
+            block_sequences,
+            lanes,
+            drop_positions,
+            lm_batch_sequences,
+            max_norm_ratio,
+            global_seed() if seed is None else seed,
+        )
+        self.model = LanguageModel(model_name, hook_name, dtype)
+        self.text = text or BundledText()
+        self.context_length = context_length
+        self.prepend_bos = prepend_bos
+        self.max_tokens = max_tokens
+        self.scale_to: ScaleTo = scale_to
+        self.center = center
+        self.validation_tokens = validation_tokens
+        self.predict_split = predict_split
+        self.cache_dir = cache_dir
+        self.statistics: InputStatistics | None = None
+        self.tokens: TokenStore | None = None
+        self.stream: ActivationStream | None = None
+        self._start_step = 0
+
+    @property
+    def d_in(self) -> int:
+        """Width of the activations, from the model's config alone."""
+        return self.model.d_in
+
+    @property
+    def batch_size(self) -> int:
+        """Activations per step, over all ranks."""
+        return self.layout.batch_size
+
+    def prepare_data(self) -> None:
+        self._token_store()
+
+    def setup(self, stage: str) -> None:
+        assert self.trainer is not None
+        if stage == "fit" and self.trainer.max_steps < 0:
+            raise InputError("trainer.max_steps is not set; the stream has no end, so say how many steps to train.")
+        self.tokens = self._token_store()
+        device = self.trainer.strategy.root_device
+        if stage == "fit":
+            self.stream = ActivationStream(self.model, self.tokens.train, self.layout, device, *self._ranks())
+        self.model.load(device)
+
+    def train_dataloader(self) -> ActivationStream:
+        assert self.stream is not None
+        self.stream.start_step = self._start_step
+        return self.stream
+
+    def val_dataloader(self) -> HeldOutActivations:
+        assert self.tokens is not None
+        return self._in_order(self.tokens.held_out[: self.validation_tokens // self.context_length])
+
+    def test_dataloader(self) -> HeldOutActivations:
+        assert self.tokens is not None
+        return self._in_order(self.tokens.held_out)
+
+    def predict_dataloader(self) -> HeldOutActivations:
+        assert self.tokens is not None
+        return self._in_order(getattr(self.tokens, self.predict_split))
+
+    def input_statistics(self) -> tuple[Float[Tensor, " d_in"], Float[Tensor, ""]]:
+        """(mean, scale) of the activations, estimated on the first block; equal on all ranks."""
+        assert self.stream is not None
+        self.statistics = input_statistics(self.stream.load_block(0))
+        mean, scale = self.statistics.scaling(self.scale_to, self.center)
+        rank_zero_info(
+            f"activations: scaled by {float(scale):.4g}, {'' if self.center else 'not '}centred, "
+            f"outlier severity gamma = ||mean|| / ||std|| = {self.statistics.outlier_severity:.3g}; "
+            f"shuffle window {self.stream.shuffle_window:,} activations"
+        )
+        return mean, scale
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position: training steps consumed. It is the same on every rank, so rank 0's serves all."""
+        assert self.trainer is not None
+        return {"steps": cast(ProcessedTracker, self.trainer.fit_loop.epoch_loop.batch_progress.total).processed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._start_step = state_dict["steps"]
+
+    def _token_store(self) -> TokenStore:
+        return TokenStore.prepare(
+            self.text,
+            self.model.tokenizer,
+            self.context_length,
+            self.prepend_bos,
+            self.max_tokens,
+            self.cache_dir,
+        )
+
+    def _in_order(self, sequences: Sequences) -> HeldOutActivations:
+        assert self.trainer is not None
+        device: torch.device = self.trainer.strategy.root_device
+        return HeldOutActivations(self.model, sequences, self.layout, device, *self._ranks())
+
+    def _ranks(self) -> tuple[int, int]:
+        assert self.trainer is not None
+        return self.trainer.global_rank, self.trainer.world_size

@@ -1,0 +1,131 @@
+"""Tokens to activations at one hook of a language model, stopping there (TransformerLens)."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vsae_lightning.data.hub import require_available
+from vsae_lightning.data.text import BUNDLED
+from vsae_lightning.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerFast
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+RESIDUAL_HOOKS = ("hook_resid_pre", "hook_resid_post", "hook_attn_out", "hook_mlp_out")
+MLP_HOOKS = ("mlp.hook_pre", "mlp.hook_post")
+
+
+class LanguageModel:
+    """A frozen language model, read at one hook.
+
+    Args:
+        model_name: Hub name, local folder, or "bundled".
+        hook_name: A TransformerLens name: `blocks.L.` and one of hook_resid_pre, hook_resid_post,
+            hook_attn_out, hook_mlp_out, mlp.hook_pre, mlp.hook_post (hook_resid_mid where the model has it).
+        dtype: Of the weights, and so of the activations.
+
+    Raises:
+        InputError: The model cannot be found, or has no such hook. No weights are loaded for this.
+    """
+
+    def __init__(self, model_name: str, hook_name: str, dtype: Dtype = "float32") -> None:
+        self.model_name = model_name
+        self.hook_name = hook_name
+        self.dtype: torch.dtype = getattr(torch, dtype)
+        self.source = _source(model_name)
+        self.config = _read_config(model_name, self.source)
+        self.d_in = self._width()
+        self._bridge: Any = None
+
+    @property
+    def tokenizer(self) -> "PreTrainedTokenizerFast":
+        """The model's own fast tokenizer."""
+        from transformers import AutoTokenizer
+
+        if Path(self.source).is_dir() and not (Path(self.source) / "tokenizer.json").is_file():
+            raise InputError(f"model_name: {self.model_name!r} has no tokenizer.json; save its fast tokenizer there.")
+        tokenizer = AutoTokenizer.from_pretrained(self.source)
+        if not tokenizer.is_fast:
+            raise InputError(f"model_name: {self.model_name!r} has no fast tokenizer, which is needed.")
+        return tokenizer
+
+    def load(self, device: torch.device | str) -> None:
+        """Load the weights, frozen, onto `device`."""
+        from transformer_lens.model_bridge import TransformerBridge
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        try:
+            bridge = TransformerBridge.boot_transformers(self.source, device=str(device), dtype=self.dtype)
+        except OSError as error:
+            raise InputError(
+                f"model_name: {self.model_name!r} cannot be loaded: {str(error).splitlines()[0]}"
+            ) from None
+        bridge.eval().requires_grad_(False)
+        # The bridge asks for eager attention; what it is needed for, attention patterns, is not read here.
+        bridge.original_model.set_attn_implementation("sdpa")
+        self._bridge = bridge
+
+    @torch.no_grad()
+    def activations(self, tokens: Int[Tensor, "sequences position"]) -> Float[Tensor, "sequences position d_in"]:
+        """The activations at the hook; nothing behind it is computed."""
+        assert self._bridge is not None, "load() comes first"
+        captured: list[Tensor] = []
+
+        def capture(activations: Tensor, hook: Any) -> None:
+            captured.append(activations)
+            raise _HookReachedError
+
+        try:
+            with self._bridge.hooks(fwd_hooks=[(self.hook_name, capture)]):
+                self._bridge(tokens, return_type=None)
+        except _HookReachedError:
+            pass
+        return captured[0]
+
+    def _width(self) -> int:
+        config = self.config.get_text_config()
+        layers = range(config.num_hidden_layers)
+        parallel = getattr(config, "use_parallel_residual", False)
+        residual = RESIDUAL_HOOKS if parallel else (*RESIDUAL_HOOKS, "hook_resid_mid")
+        widths = {f"blocks.{layer}.{hook}": config.hidden_size for layer in layers for hook in residual}
+        d_mlp = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+        widths |= {f"blocks.{layer}.{hook}": d_mlp for layer in layers for hook in MLP_HOOKS}
+        if self.hook_name not in widths:
+            raise InputError(
+                f"hook_name: {self.model_name!r} ({len(layers)} layers) has no hook {self.hook_name!r}."
+                + did_you_mean(self.hook_name, widths)
+            )
+        return widths[self.hook_name]
+
+
+class _HookReachedError(Exception):
+    """Ends the forward pass at the hook; also right for the last block, which `stop_at_layer` runs past."""
+
+
+def _source(model_name: str) -> str:
+    """The folder of a local or bundled model, or the hub name."""
+    if model_name == "bundled":
+        return str(BUNDLED / "model")
+    folder = Path(model_name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise InputError(f"model_name: {model_name!r} is a folder without config.json, so not a model.")
+        return str(folder)
+    if folder.is_absolute() or model_name.startswith((".", "~")):
+        raise InputError(f"model_name: there is no folder {model_name!r}.")
+    require_available(model_name, "model_name", "model")
+    return model_name
+
+
+def _read_config(model_name: str, source: str) -> "PretrainedConfig":
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise InputError(f"model_name: {model_name!r} has no usable config: {str(error).splitlines()[0]}") from None

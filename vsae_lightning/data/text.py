@@ -1,0 +1,198 @@
+"""Where text comes from: documents, each of which is held out or not."""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from glob import glob
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vsae_lightning.data.hub import require_available
+from vsae_lightning.data.readers import read_documents
+from vsae_lightning.errors import InputError, did_you_mean
+
+BUNDLED = Path(__file__).parent / "bundled"
+
+
+class Document(NamedTuple):
+    text: str
+    held_out: bool
+
+
+class TextSource(ABC):
+    """Documents in a fixed order, each held out for evaluation or not."""
+
+    @abstractmethod
+    def documents(self) -> Iterator[Document]:
+        """All documents, from the first; held-out ones are never trained on."""
+
+    @abstractmethod
+    def fingerprint(self) -> dict[str, Any]:
+        """Plain values that change whenever the documents may."""
+
+
+class BundledText(TextSource):
+    """Shakespeare, Milton and the King James Bible: 15 million characters in the public domain.
+
+    Whole works are held out, and the bundled model has never seen them either.
+    """
+
+    def documents(self) -> Iterator[Document]:
+        for split in ("held_out", "train"):  # a store of limited size keeps its held-out part
+            for text in read_documents(self._path(split), column="text"):
+                yield Document(text, held_out=split == "held_out")
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {split: _sha256(self._path(split)) for split in ("train", "held_out")}
+
+    @staticmethod
+    def _path(split: str) -> Path:
+        return BUNDLED / "text" / f"{split}.jsonl.xz"
+
+
+class TextFiles(TextSource):
+    """Local files: .txt (a file is a document), .jsonl and .parquet (a row is one); also .gz, .xz and .zst.
+
+    Args:
+        paths: Files, or globs of files.
+        column: Of .jsonl and .parquet, the one that holds the text.
+        separator: Cuts a .txt into documents, e.g. a blank line; None: the file is one document.
+        held_out_fraction: Of the documents, chosen by a hash of their text, so that copies of a document
+            are all held out or all not.
+
+    Raises:
+        InputError: A path that matches nothing, or a fraction outside (0, 1).
+    """
+
+    def __init__(
+        self,
+        paths: str | list[str],
+        column: str = "text",
+        separator: str | None = None,
+        held_out_fraction: float = 0.02,
+    ) -> None:
+        check_fraction(held_out_fraction)
+        self.paths = [path for pattern in ([paths] if isinstance(paths, str) else paths) for path in _expand(pattern)]
+        self.column = column
+        self.separator = separator
+        self.held_out_fraction = held_out_fraction
+
+    def documents(self) -> Iterator[Document]:
+        for path in self.paths:
+            for text in read_documents(path, self.column, self.separator):
+                yield Document(text, is_held_out(text, self.held_out_fraction))
+
+    def fingerprint(self) -> dict[str, Any]:
+        files = [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in self.paths]
+        options = [self.column, self.separator, self.held_out_fraction]
+        return {"files": files, "options": options}
+
+
+class HuggingFaceText(TextSource):
+    """A dataset of the Hugging Face hub, or a local one, through `datasets.load_dataset`.
+
+    Args:
+        path: Hub name, local folder, or the name of a loader such as "json" with `data_files`.
+        name: Configuration of the dataset.
+        split: Of which documents are read.
+        column: The one that holds the text.
+        streaming: Read from the hub while tokenising instead of downloading first.
+        revision: Commit or tag; pin it for runs that must be repeatable.
+        held_out_split: A split whose documents are the held-out ones, instead of a fraction.
+        held_out_fraction: Of the documents, chosen by a hash of their text.
+        load_args: Further arguments of `datasets.load_dataset`, e.g. `data_files`.
+
+    Raises:
+        InputError: The dataset, its split or its column does not exist, or the hub cannot be reached.
+    """
+
+    LOADERS = ("arrow", "csv", "json", "parquet", "text", "webdataset")
+
+    def __init__(
+        self,
+        path: str,
+        name: str | None = None,
+        split: str = "train",
+        column: str = "text",
+        streaming: bool = True,
+        revision: str | None = None,
+        held_out_split: str | None = None,
+        held_out_fraction: float = 0.01,
+        load_args: dict[str, Any] | None = None,
+    ) -> None:
+        check_fraction(held_out_fraction)
+        self.path = path
+        self.name = name
+        self.split = split
+        self.column = column
+        self.streaming = streaming
+        self.revision = revision
+        self.held_out_split = held_out_split
+        self.held_out_fraction = held_out_fraction
+        self.load_args = load_args or {}
+
+    def documents(self) -> Iterator[Document]:
+        if self.held_out_split is not None:
+            for text in self._texts(self.held_out_split):
+                yield Document(text, held_out=True)
+        for text in self._texts(self.split):
+            yield Document(text, self.held_out_split is None and is_held_out(text, self.held_out_fraction))
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if key != "streaming"}
+
+    def _texts(self, split: str) -> Iterator[str]:
+        from datasets import load_dataset
+
+        if self.path not in self.LOADERS and not Path(self.path).exists():
+            require_available(self.path, "text.init_args.path", "dataset")
+        try:
+            rows = load_dataset(
+                self.path,
+                self.name,
+                split=split,
+                revision=self.revision,
+                streaming=self.streaming,
+                **self.load_args,
+            )
+            columns = rows.column_names or list(next(iter(rows), {}))
+        except (OSError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"text.init_args.path: {self.path!r} cannot be loaded: {str(error).splitlines()[0]}"
+            ) from None
+        if self.column not in columns:
+            raise InputError(
+                f"text.init_args.column: {self.path!r} has no column {self.column!r}, only {', '.join(columns)}."
+                + did_you_mean(self.column, columns)
+            )
+        for row in rows:
+            yield row[self.column]
+
+
+def is_held_out(text: str, fraction: float) -> bool:
+    """Whether a document is held out: its hash, as a number in [0, 1), is below `fraction`."""
+    digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") < fraction * 2**64
+
+
+def check_fraction(held_out_fraction: float) -> None:
+    if not 0 < held_out_fraction < 1:
+        raise InputError(f"held_out_fraction is {held_out_fraction}; it must be between 0 and 1, e.g. 0.01.")
+
+
+def key_of(values: dict[str, Any]) -> str:
+    """A short name for plain values: equal values, equal name."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _expand(pattern: str) -> list[Path]:
+    names = glob(str(Path(pattern).expanduser()), recursive=True)  # noqa: PTH207, Path.glob takes no absolute pattern
+    found = sorted(Path(name) for name in names if Path(name).is_file())
+    if not found:
+        raise InputError(f"text.init_args.paths: {pattern!r} matches no file.")
+    return found
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

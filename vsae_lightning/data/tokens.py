@@ -1,0 +1,175 @@
+"""Documents to a memory-mapped [num_sequences, context_length] store, made once and reused."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vsae_lightning.data.text import Document, TextSource, key_of
+from vsae_lightning.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+FORMAT = 1
+SPLITS = ("train", "held_out")
+DOCUMENTS_PER_CALL = 256
+
+
+@dataclass(frozen=True)
+class TokenStore:
+    """The packed tokens of one corpus; the arrays are memory-mapped."""
+
+    key: str
+    train: NDArray[np.unsignedinteger[Any]]
+    held_out: NDArray[np.unsignedinteger[Any]]
+
+    @classmethod
+    def prepare(
+        cls,
+        text: TextSource,
+        tokenizer: "PreTrainedTokenizerFast",
+        context_length: int,
+        prepend_bos: bool = False,
+        max_tokens: int | None = None,
+        cache_dir: str | Path | None = None,
+    ) -> "TokenStore":
+        """Open the store of this text, tokenizer and layout; tokenise first if there is none.
+
+        Documents are joined by the end-of-text token and cut into rows of `context_length`; what does
+        not fill a last row is dropped. With `prepend_bos`, every row starts with the BOS token.
+
+        Args:
+            text: The documents.
+            tokenizer: A fast tokenizer.
+            context_length: Tokens per row.
+            prepend_bos: Start every row with the tokenizer's BOS token.
+            max_tokens: Stop once there are so many training tokens; None: take all of the text.
+            cache_dir: Where stores are kept; None: `~/.cache/vsae_lightning/tokens`.
+
+        Raises:
+            InputError: A split without a full row, or no BOS or EOS token where one is needed.
+        """
+        described = {
+            "format": FORMAT,
+            "text": [type(text).__name__, text.fingerprint()],
+            "tokenizer": tokenizer.backend_tokenizer.to_str(),
+            "context_length": context_length,
+            "prepend_bos": prepend_bos,
+            "max_tokens": max_tokens,
+        }
+        key = key_of(described)
+        folder = Path(cache_dir or default_cache_dir()) / key
+        if not _is_whole(folder):
+            packer = _Packer(tokenizer, context_length, prepend_bos)
+            _write(folder, packer, text.documents(), max_tokens)
+        return cls(key, *(_open(folder, split) for split in SPLITS))
+
+
+def default_cache_dir() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "vsae_lightning" / "tokens"
+
+
+class _Packer:
+    """Token ids of documents to rows of a fixed length."""
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerFast", context_length: int, prepend_bos: bool) -> None:
+        if tokenizer.eos_token_id is None:
+            raise InputError("the tokenizer has no end-of-text token, which separates documents.")
+        if prepend_bos and tokenizer.bos_token_id is None:
+            raise InputError("prepend_bos is true, but the tokenizer has no BOS token; set it to false.")
+        self.tokenizer = tokenizer
+        self.context_length = context_length
+        self.prefix = [tokenizer.bos_token_id] if prepend_bos else []
+        self.dtype = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
+        self.rest: dict[str, list[int]] = {split: [] for split in SPLITS}
+
+    def rows(self, documents: list[Document]) -> dict[str, NDArray[np.unsignedinteger[Any]]]:
+        """The rows that these documents complete, of each split."""
+        texts = [document.text for document in documents]
+        # verbose=False: documents longer than the model's context are meant, they are cut into rows.
+        encoded = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        for document, ids in zip(documents, encoded, strict=True):
+            self.rest["held_out" if document.held_out else "train"] += [*ids, self.tokenizer.eos_token_id]
+        return {split: self._cut(split) for split in SPLITS}
+
+    def _cut(self, split: str) -> NDArray[np.unsignedinteger[Any]]:
+        length = self.context_length - len(self.prefix)
+        count = len(self.rest[split]) // length
+        taken, self.rest[split] = self.rest[split][: count * length], self.rest[split][count * length :]
+        rows = np.array(taken, dtype=self.dtype).reshape(count, length)
+        prefix = np.broadcast_to(np.array(self.prefix, dtype=self.dtype), (count, len(self.prefix)))
+        return np.concatenate([prefix, rows], axis=1)
+
+
+def _write(folder: Path, packer: _Packer, documents: Iterator[Document], max_tokens: int | None) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        counts = _write_rows(temporary, packer, documents, max_tokens)
+        for split, count in counts.items():
+            if count == 0:
+                raise InputError(
+                    f"the {split} documents hold fewer tokens than one context of {packer.context_length}: "
+                    "give more text, more documents, or another held_out_fraction."
+                )
+        layout = {"rows": counts, "context_length": packer.context_length, "dtype": packer.dtype.name}
+        (temporary / "store.json").write_text(json.dumps(layout), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_rows(folder: Path, packer: _Packer, documents: Iterator[Document], max_tokens: int | None) -> dict[str, int]:
+    from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+    counts = dict.fromkeys(SPLITS, 0)
+    columns = (TextColumn("tokenising: {task.completed:,.0f} tokens"), TimeElapsedColumn())
+    with (
+        Progress(*columns) as progress,
+        (folder / "train.bin").open("wb") as train,
+        (folder / "held_out.bin").open("wb") as held_out,
+    ):
+        task = progress.add_task("", total=max_tokens)
+        for batch in _batched(documents):
+            for (split, rows), file in zip(packer.rows(batch).items(), (train, held_out), strict=True):
+                rows.tofile(file)
+                counts[split] += len(rows)
+            tokens = counts["train"] * packer.context_length
+            progress.update(task, completed=tokens)
+            if max_tokens is not None and tokens >= max_tokens:
+                break
+    return counts
+
+
+def _batched(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    iterator = iter(documents)
+    while batch := list(islice(iterator, DOCUMENTS_PER_CALL)):
+        yield batch
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether every file has the size that the layout, written last, says."""
+    try:
+        layout = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+        row_bytes = layout["context_length"] * np.dtype(layout["dtype"]).itemsize
+        return all((folder / f"{split}.bin").stat().st_size == layout["rows"][split] * row_bytes for split in SPLITS)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _open(folder: Path, split: str) -> NDArray[np.unsignedinteger[Any]]:
+    layout = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+    return np.memmap(
+        folder / f"{split}.bin", layout["dtype"], "r", shape=(layout["rows"][split], layout["context_length"])
+    )

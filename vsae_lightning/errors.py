@@ -1,0 +1,21 @@
+"""The one exception for what a user can mend; the command line prints it as one line."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Bad input: the message names the option, the value, and what would be right."""
+
+
+def input_error_behind(error: BaseException | None) -> InputError | None:
+    """The `InputError` that an exception wraps: jsonargparse wraps what a constructor raises."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__
+    return error
+
+
+def did_you_mean(name: str, known: Iterable[str], limit: int = 3) -> str:
+    """` Did you mean a, b?`, or nothing when no known name is near."""
+    near = difflib.get_close_matches(name, list(known), n=limit, cutoff=0.5)
+    return f" Did you mean {', '.join(near)}?" if near else ""

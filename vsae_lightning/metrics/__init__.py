@@ -1,0 +1,6 @@
+"""torchmetrics classes over a split; their states are sums, so ranks and batches add up exactly."""
+
+from vsae_lightning.metrics.reconstruction import ExplainedVariance, ReconstructionCosine
+from vsae_lightning.metrics.sparsity import L0, DeadFraction
+
+__all__ = ["L0", "DeadFraction", "ExplainedVariance", "ReconstructionCosine"]

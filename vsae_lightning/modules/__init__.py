@@ -1,0 +1,1 @@
+"""The LightningModules; each carries its own loss."""

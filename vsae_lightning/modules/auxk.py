@@ -1,0 +1,30 @@
+"""AuxK: dead latents learn from what the living ones leave over."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from vsae_lightning.autoencoders.latents import SparseLatents
+
+
+def auxk_loss(
+    residual: Float[Tensor, "batch d_in"],
+    pre_acts: Float[Tensor, "batch d_sae"],
+    dead: Bool[Tensor, " d_sae"],
+    W_dec: Float[Tensor, "d_sae d_in"],
+) -> Float[Tensor, ""]:
+    """||e - e_hat||^2 / ||e - mean(e)||^2 (Gao et al. 2024, arXiv 2406.04093, appendices A.2 and B.1).
+
+    e is the residual, which receives no gradient; e_hat decodes, without bias, the min(d_in / 2, #dead)
+    largest dead ReLU(pre_acts). The gradient reaches the encoder and the decoder of dead latents alone.
+    0 when no latent is dead.
+    """
+    d_sae = pre_acts.shape[-1]
+    k = min(max(residual.shape[-1] // 2, 1), d_sae)
+    # Fewer dead latents than k leave zeros among the k, which add nothing; so k needs no sync with the device.
+    candidates = torch.where(dead, pre_acts.relu(), 0.0)
+    values, indices = candidates.topk(k, dim=-1, sorted=False)
+    e = residual.detach().float()
+    e_hat = SparseLatents(values, indices, d_sae).decode(W_dec).float()
+    error = (e - e_hat).square().sum() / (e - e.mean(0)).square().sum()
+    return error.nan_to_num(0.0, posinf=0.0) * dead.any()

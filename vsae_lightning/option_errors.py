@@ -1,0 +1,45 @@
+"""What jsonargparse says of a bad option, in one line a user can act on."""
+
+import inspect
+import re
+from importlib import import_module
+
+from vsae_lightning.errors import did_you_mean
+
+TRAINER = "lightning.pytorch.Trainer"
+CLASSES = {
+    "model": ("SAE", "VSAE"),
+    "data": ("ActivationDataModule",),
+    "sparsifier": ("ReLU", "TopK"),
+    "prior": ("StandardNormal",),
+    "text": ("BundledText", "HuggingFaceText", "TextFiles"),
+}
+
+
+def explain(message: str, command: str) -> str:
+    """The innermost complaint of a message that nests every type that was tried."""
+    message = " ".join(message.split())
+    if missing := re.search(r"arguments are required: (.*)", message):
+        options = missing[1].replace(f"{command}.", "--")
+        return f"{options} is missing: give --config FILE.yaml, e.g. configs/quickstart.yaml."
+    keys = re.findall(r'Parser key "([\w.]+)":', message)
+    place = ".".join(keys)
+    if unknown := re.search(r"class_path '([\w.]+)': (?:Option|Key) '([\w.]+)' is not (?:accepted|expected)", message):
+        name = unknown[1].rsplit(".", 1)[-1]
+        return f"{place}: {name} has no option {unknown[2]!r}.{did_you_mean(unknown[2], _options(unknown[1]))}"
+    if no_class := re.search(
+        r"(?:Expected a dot import path string: |No module named |Unable to import )(\S+)", message
+    ):
+        name, known = no_class[1].strip("'\""), CLASSES.get(keys[-1] if keys else "", ())
+        choices = f" Known: {', '.join(known)}." if known else ""
+        return f"{place}: there is no class {name!r}.{choices}{did_you_mean(name, known)}"
+    if wrong := re.search(r"Expected a (?:<class '([\w.]+)'>|typing\.([\w\[\]', ]+?))\. Got value: (\S+)", message):
+        return f"{place} is {wrong[3]!r}; it must be of type {wrong[1] or wrong[2]}."
+    if stray := re.search(r"unrecognized arguments: --([\w.]+)", message):
+        return f"there is no option --{stray[1]}.{did_you_mean(stray[1].rsplit('.', 1)[-1], _options(TRAINER))}"
+    return message
+
+
+def _options(class_path: str) -> list[str]:
+    module, name = class_path.rsplit(".", 1)
+    return list(inspect.signature(getattr(import_module(module), name)).parameters)

@@ -1,0 +1,34 @@
+"""What a command prints when it is done: the metrics, where they are, and what to do next."""
+
+from pathlib import Path
+
+from lightning.pytorch import Trainer
+from rich.console import Console
+from rich.table import Table
+
+STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ()}
+MEANING = {
+    "explained_variance": "1 - sum|x - x_hat|^2 / sum|x - mean|^2",
+    "cosine": "mean cosine of x and x_hat",
+    "l0": "active latents per token",
+    "dead_fraction": "latents that never fired",
+    "reconstruction": "|x - x_hat|^2 per token, scaled units",
+    "kl": "nats per token",
+}
+
+
+def report(trainer: Trainer, command: str) -> None:
+    """Print a table of held-out metrics and the next commands; on the first rank only."""
+    if not trainer.is_global_zero:
+        return
+    console = Console()
+    held_out = [name for name in trainer.callback_metrics if name.split("/")[0] in STAGES[command][-1:]]
+    if held_out:
+        table = Table("metric", "value", "meaning", title="held-out metrics")
+        for name in sorted(held_out):
+            table.add_row(name, f"{float(trainer.callback_metrics[name]):.4f}", MEANING.get(name.split("/")[1], ""))
+        console.print(table)
+    folder = Path(str(trainer.log_dir)) if command == "fit" else Path(str(trainer.ckpt_path)).parents[1]
+    console.print(f"run: {folder}", highlight=False)
+    if command == "fit":
+        console.print(f"next: tensorboard --logdir lightning_logs\n      vsae test {folder}", highlight=False)
