@@ -19,6 +19,7 @@ MEANING = {
 
 def report(trainer: Trainer, command: str) -> None:
     """Print a table of held-out metrics and the next commands; on the first rank only."""
+    folder = Path(str(trainer.log_dir)) if command == "fit" else Path(str(trainer.ckpt_path)).parents[1]
     if not trainer.is_global_zero:
         return
     console = Console()
@@ -28,7 +29,6 @@ def report(trainer: Trainer, command: str) -> None:
         for name in sorted(held_out):
             table.add_row(name, f"{float(trainer.callback_metrics[name]):.4f}", MEANING.get(name.split("/")[1], ""))
         console.print(table)
-    folder = Path(str(trainer.log_dir)) if command == "fit" else Path(str(trainer.ckpt_path)).parents[1]
     console.print(f"run: {folder}", highlight=False)
     if command == "fit":
         console.print(f"next: tensorboard --logdir lightning_logs\n      vsae test {folder}", highlight=False)

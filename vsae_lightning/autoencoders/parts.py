@@ -15,6 +15,6 @@ class Part(nn.Module):
 
     def init_args(self) -> dict[str, Any]:
         """The constructor's arguments; a part among them appears as its own config."""
-        signature = inspect.signature(type(self).__init__)
-        values = {name: getattr(self, name) for name in list(signature.parameters)[1:]}
+        named = [p.name for p in inspect.signature(type(self)).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+        values = {name: getattr(self, name) for name in named}
         return {name: value.config() if isinstance(value, Part) else value for name, value in values.items()}

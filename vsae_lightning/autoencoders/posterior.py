@@ -5,6 +5,8 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
+from vsae_lightning.autoencoders.precision import at_least_float32
+
 
 class Posterior(NamedTuple):
     """A diagonal Gaussian per row."""
@@ -14,4 +16,4 @@ class Posterior(NamedTuple):
 
     def sample(self, noise: Float[Tensor, "batch d_sae"]) -> Float[Tensor, "batch d_sae"]:
         """The reparameterised draw z = mean + sigma * noise, noise ~ N(0, I)."""
-        return self.mean + self.sigma * noise.to(self.mean.dtype)
+        return at_least_float32(self.mean) + self.sigma * noise

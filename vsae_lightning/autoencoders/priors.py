@@ -2,12 +2,12 @@
 
 from abc import ABC, abstractmethod
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from vsae_lightning.autoencoders.parts import Part
 from vsae_lightning.autoencoders.posterior import Posterior
+from vsae_lightning.autoencoders.precision import at_least_float32
 from vsae_lightning.errors import InputError
 
 
@@ -37,13 +37,13 @@ class StandardNormal(Prior):
         self.mean_limit = mean_limit
 
     def kl(self, posterior: Posterior) -> Float[Tensor, "batch d_sae"]:
-        mean = posterior.mean.float()
+        mean = at_least_float32(posterior.mean)
         if self.mean_limit is not None:
             mean = mean.clamp(-self.mean_limit, self.mean_limit)
         if isinstance(posterior.sigma, Tensor):
-            log_var = 2 * posterior.sigma.float().log()
+            log_var = 2 * posterior.sigma.log()
             return 0.5 * (mean.square() + log_var.exp() - 1 - log_var)
         if posterior.sigma == 0:
             return 0.5 * mean.square()
-        var = torch.tensor(posterior.sigma**2, device=mean.device)
+        var = mean.new_tensor(posterior.sigma**2)
         return 0.5 * (mean.square() + var - 1 - var.log())

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from vsae_lightning.autoencoders.base import SparseAutoencoder
 from vsae_lightning.autoencoders.latents import Latents
 from vsae_lightning.autoencoders.posterior import Posterior
+from vsae_lightning.autoencoders.precision import at_least_float32
 from vsae_lightning.autoencoders.sparsifiers import Sparsifier
 from vsae_lightning.errors import InputError
 
@@ -73,8 +74,8 @@ class VariationalAutoencoder(SparseAutoencoder):
             mean = nn.functional.relu(mean)
         if not isinstance(self.sigma, str):
             return Posterior(mean, float(self.sigma))
-        log_var = torch.addmm(self.b_var, self.encoder_input(x), self.W_var).float()
-        return Posterior(mean, (0.5 * log_var.clamp(*LOG_VAR_RANGE)).exp())
+        log_var = torch.addmm(self.b_var, self.encoder_input(x), self.W_var)
+        return Posterior(mean, (0.5 * at_least_float32(log_var).clamp(*LOG_VAR_RANGE)).exp())
 
     def latents(self, x: Float[Tensor, "batch d_in"]) -> Latents:
         mean = self.pre_acts(x)

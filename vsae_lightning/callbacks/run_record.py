@@ -40,10 +40,12 @@ class RunRecord(SaveConfigCallback):
         if stage == "fit":
             super().setup(trainer, pl_module, stage)
 
-    @rank_zero_only
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.log_dir is not None:
-            write_json(Path(trainer.log_dir) / "run.json", self._origin(trainer))
+        folder = trainer.log_dir  # asks all ranks
+        if not trainer.is_global_zero:
+            return
+        if folder is not None:
+            write_json(Path(folder) / "run.json", self._origin(trainer))
         if isinstance(trainer.logger, TensorBoardLogger):
             # Names the metrics of the HPARAMS tab; it reads their values from the scalars logged later.
             flat = _flatten({"model": dict(pl_module.hparams), "data": self._config().get("data")})
@@ -51,10 +53,10 @@ class RunRecord(SaveConfigCallback):
             for summary in hparams(flat, dict.fromkeys(HPARAM_METRICS, 0)):
                 writer.add_summary(summary)
 
-    @rank_zero_only
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.log_dir is not None:
-            self._write_metrics(Path(trainer.log_dir) / "fit.json", trainer, pl_module)
+        folder = trainer.log_dir  # asks all ranks
+        if folder is not None and trainer.is_global_zero:
+            self._write_metrics(Path(folder) / "fit.json", trainer, pl_module)
 
     @rank_zero_only
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -25,7 +25,8 @@ class LanguageModel:
     Args:
         model_name: Hub name, local folder, or "bundled".
         hook_name: A TransformerLens name: `blocks.L.` and one of hook_resid_pre, hook_resid_post,
-            hook_attn_out, hook_mlp_out, mlp.hook_pre, mlp.hook_post (hook_resid_mid where the model has it).
+            hook_attn_out, hook_mlp_out, mlp.hook_pre (of gated models: the gate's), mlp.hook_post
+            (hook_resid_mid where the model has it).
         dtype: Of the weights, and so of the activations.
 
     Raises:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from vsae_lightning.seeding import generator
 Sequences = NDArray[np.unsignedinteger[Any]]
 
 
+@runtime_checkable
 class ActivationSource(Protocol):
     """What the stream needs of a language model."""
 

@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vsae_lightning.autoencoders.latents import SparseLatents
+from vsae_lightning.autoencoders.precision import at_least_float32
 
 
 def auxk_loss(
@@ -24,7 +25,7 @@ def auxk_loss(
     # Fewer dead latents than k leave zeros among the k, which add nothing; so k needs no sync with the device.
     candidates = torch.where(dead, pre_acts.relu(), 0.0)
     values, indices = candidates.topk(k, dim=-1, sorted=False)
-    e = residual.detach().float()
-    e_hat = SparseLatents(values, indices, d_sae).decode(W_dec).float()
+    e = at_least_float32(residual.detach())
+    e_hat = at_least_float32(SparseLatents(values, indices, d_sae).decode(W_dec))
     error = (e - e_hat).square().sum() / (e - e.mean(0)).square().sum()
     return error.nan_to_num(0.0, posinf=0.0) * dead.any()

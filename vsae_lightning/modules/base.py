@@ -17,6 +17,7 @@ from vsae_lightning.autoencoders.geometry import geometric_median, normalize_row
 from vsae_lightning.autoencoders.latents import Latents
 from vsae_lightning.autoencoders.parts import Part
 from vsae_lightning.autoencoders.posterior import Posterior
+from vsae_lightning.autoencoders.precision import at_least_float32
 from vsae_lightning.batches import ActivationBatch, HeldOutBatch
 from vsae_lightning.errors import InputError
 from vsae_lightning.metrics import L0, DeadFraction, ExplainedVariance, ReconstructionCosine
@@ -113,7 +114,7 @@ class AutoencoderModule(LightningModule, ABC):
 
     def reconstruction_loss(self, forward: ForwardPass) -> Float[Tensor, ""]:
         """||x - x_hat||^2, summed over d_in, mean over the batch."""
-        return (forward.x.float() - forward.x_hat.float()).square().sum(-1).mean()
+        return (at_least_float32(forward.x) - at_least_float32(forward.x_hat)).square().sum(-1).mean()
 
     def aux_loss(self, forward: ForwardPass) -> Float[Tensor, ""]:
         """AuxK; 0 in evaluation, and before any latent can be dead."""
@@ -287,5 +288,5 @@ def _plain(value: Any) -> Any:
 
 @torch.no_grad()
 def _explained_variance(forward: ForwardPass) -> Float[Tensor, ""]:
-    x = forward.x.float()
-    return 1 - (x - forward.x_hat.float()).square().sum() / (x - x.mean(0)).square().sum()
+    x = at_least_float32(forward.x)
+    return 1 - (x - at_least_float32(forward.x_hat)).square().sum() / (x - x.mean(0)).square().sum()

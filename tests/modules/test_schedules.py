@@ -1,0 +1,33 @@
+import pytest
+import torch
+
+from vsae_lightning import InputError, WarmupDecay
+
+
+def rates(steps: int, **options: float) -> list[float]:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+    scheduler = WarmupDecay(optimizer, **options)  # type: ignore[arg-type]
+    found = []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+def test_warm_up_plateau_and_decay_by_hand() -> None:
+    found = rates(10, warmup_steps=2, decay_fraction=0.4, total_steps=10)
+    assert found == pytest.approx([1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 1.5, 1.0, 0.5])
+
+
+def test_constant_without_warm_up_and_decay() -> None:
+    assert rates(4, decay_fraction=0.0, total_steps=4) == [2.0] * 4
+    assert rates(4, decay_fraction=0.5) == [2.0] * 4  # nothing to decay towards: the length is not known
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"warmup_steps": -1}, "warmup_steps"), ({"decay_fraction": 1.5}, "1.5")]
+)
+def test_bad_options_are_refused(options: dict[str, float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        rates(1, **options)

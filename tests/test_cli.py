@@ -1,0 +1,150 @@
+"""The command line: help at once, bad input in one line with exit status 2, nothing left behind."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import vsae_lightning as vl
+from vsae_lightning.cli import COMMANDS, main
+
+ROOT = Path(__file__).parents[1]
+QUICKSTART = ["--config", str(ROOT / "configs" / "quickstart.yaml")]
+
+
+def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that a bad command prints."""
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vsae: error: ")]
+    assert len(lines) == 1
+    return lines[0].removeprefix("vsae: error: ")
+
+
+@pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
+def test_help_lists_every_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    main(arguments)
+    printed = capsys.readouterr().out
+    assert all(f"  {name} " in printed for name in COMMANDS)
+
+
+def test_help_loads_neither_torch_nor_lightning() -> None:
+    code = "import sys; from vsae_lightning.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--version"])
+    assert capsys.readouterr().out == f"vsae_lightning {vl.__version__}\n"
+
+
+def test_print_config_resolves_overrides(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["fit", *QUICKSTART, "--model.sparsifier.k", "7", "--print_config"])
+    assert exit_.value.code == 0
+    printed = capsys.readouterr().out
+    assert "class_path: vsae_lightning.VSAE" in printed
+    assert "k: 7" in printed
+
+
+def test_model_help_is_that_of_the_class(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["fit", "--model", "VSAE", "--model.help"])
+    assert exit_.value.code == 0
+    assert "--model.kl_weight" in capsys.readouterr().out
+
+
+BAD_OPTIONS = [
+    (["--model.d_sea", "4"], "model: VSAE has no option 'd_sea'. Did you mean d_sae"),
+    (["--model.d_sae", "0"], "d_sae is 0; it must be at least 1."),
+    (["--model.d_sae", "many"], "model.d_sae is 'many'; it must be of type int."),
+    (["--model.sparsifier.k", "5000"], "TopK: k is 5000, more than the 2048 latents of d_sae"),
+    (["--model.sparsifier", "Topk"], "model.sparsifier: there is no class 'Topk'."),
+    (["--model.kl_weight", "-1"], "kl_weight is -1.0; it must be at least 0."),
+    (["--model.kl_on", "some"], "model.kl_on is 'some'; it must be of type Literal['all', 'selected']."),
+    (["--model", "VSEA"], "model: there is no class 'VSEA'. Known: SAE, VSAE."),
+    (
+        ["--data.hook_name", "blocks.9.hook_resid_post"],
+        "(4 layers) has no hook 'blocks.9.hook_resid_post'. Did you mean",
+    ),
+    (["--data.hook_name", "blocks.2.resid_post"], "Did you mean blocks.2.hook_resid_post"),
+    (["--data.model_name", "./nowhere"], "model_name: there is no folder './nowhere'."),
+    (["--data.batch_size", "1001"], "batch_size is 1001; it must be a multiple of lanes, 8."),
+    (["--data.context_length", "1"], "context_length is 1; it must be larger than drop_positions, 1."),
+    (["--data.text.class_path", "TextFile"], "data.text: there is no class 'TextFile'."),
+    (["--trainer.max_stps", "4"], "there is no option --trainer.max_stps. Did you mean max_steps"),
+    (["--config", "nowhere.yaml"], "nowhere.yaml"),
+    (["--ckpt_path", "nowhere.ckpt"], "ckpt_path: there is no file 'nowhere.ckpt'."),
+    (["--ckpt_path", "last"], "there is no lightning_logs/version_*/checkpoints/last.ckpt"),
+    (["--dead_features.window_tokens", "0"], "dead_features.window_tokens is 0"),
+]
+
+
+@pytest.mark.parametrize(("options", "expected"), BAD_OPTIONS, ids=[" ".join(options) for options, _ in BAD_OPTIONS])
+def test_bad_options_are_named(
+    options: list[str],
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert expected in complaint(["fit", *QUICKSTART, *options], capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+BAD_COMMANDS = [
+    (["fitt"], "unknown command 'fitt'; commands: fit, validate, test, predict. Did you mean fit"),
+    (["fit"], "--data, --model is missing: give --config FILE.yaml"),
+    (["fit", "lightning_logs/version_0"], "fit takes no RUN"),
+    (["test", "lightning_logs/version_9"], "RUN: 'lightning_logs/version_9' does not exist"),
+    (["test", *QUICKSTART], "test needs a trained model: give RUN, or --ckpt_path."),
+    (["predict", "last"], "RUN: there is no run in lightning_logs yet"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "expected"), BAD_COMMANDS, ids=[" ".join(a[:2]) for a, _ in BAD_COMMANDS])
+def test_bad_commands_are_named(
+    arguments: list[str],
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert expected in complaint(arguments, capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_data_leaves_nothing(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cache = tmp_path / "cache"
+    text = tmp_path / "rows.jsonl"
+    text.write_text('{"content": "a"}\n')
+    data = ["--data.model_name", str(tiny_model), "--data.hook_name", "blocks.1.hook_resid_post"]
+    data += ["--data.text", "TextFiles", "--data.text.paths", str(text), "--data.cache_dir", str(cache)]
+    message = complaint(["fit", *QUICKSTART, *data], capsys)
+    assert "line 1 has no text in column 'text'; columns: content." in message
+    assert list(cache.iterdir()) == []
+    assert not (tmp_path / "lightning_logs").exists()
+
+
+def test_a_model_without_end_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "trainer.max_steps is not set" in complaint(["fit", *QUICKSTART, "--trainer.max_steps", "-1"], capsys)
+
+
+def test_checkpoint_of_another_program_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"weights": 1}, "other.ckpt")
+    message = complaint(["test", *QUICKSTART, "--ckpt_path", "other.ckpt"], capsys)
+    assert message == "other.ckpt: a checkpoint, but not one of vsae_lightning."

@@ -1,0 +1,281 @@
+"""Whole runs from the command line on a tiny model: what they write, that they resume, that ranks agree."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import vsae_lightning as vl
+from vsae_lightning.cli import main
+from vsae_lightning.data.language_model import LanguageModel
+
+STEPS = 12
+HOOK = "blocks.1.hook_resid_post"
+
+
+@pytest.fixture(scope="session")
+def config(tiny_model: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole YAML for a small run of either kind; positions, lanes and blocks all matter in it."""
+    folder = tmp_path_factory.mktemp("config")
+    model: dict[str, Any] = {
+        "d_sae": 96,
+        "sparsifier": {"class_path": "TopK", "init_args": {"k": 6}},
+        "sigma": "learned",
+        "kl_weight": 0.05,
+        "kl_warmup_steps": 5,
+        "dead_after_tokens": 256,
+        "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.003}},
+        "scheduler": {"class_path": "WarmupDecay", "init_args": {"warmup_steps": 3}},
+    }
+    data: dict[str, Any] = {
+        "model_name": str(tiny_model),
+        "hook_name": HOOK,
+        "text": {
+            "class_path": "TextFiles",
+            "init_args": {"paths": str(corpus), "separator": "\n\n", "held_out_fraction": 0.2},
+        },
+        "context_length": 16,
+        "batch_size": 64,
+        "block_sequences": 32,
+        "lm_batch_sequences": 3,
+        "validation_tokens": 200,
+        "cache_dir": str(folder / "cache"),
+    }
+    content = {
+        "seed_everything": 3,
+        "trainer": {"accelerator": "cpu", "max_steps": STEPS, "val_check_interval": 6, "log_every_n_steps": 1},
+        "model": {"class_path": "VSAE", "init_args": model},
+        "data": {"class_path": "ActivationDataModule", "init_args": data},
+        "sparsity": {"histogram_every_n_steps": 5},
+    }
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.fixture(scope="session")
+def run(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one finished run."""
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        main(["fit", "--config", str(config)])
+    return folder / "lightning_logs" / "version_0"
+
+
+def checkpoint(run: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    return loaded
+
+
+def scalars(run: Path, tag: str) -> dict[int, float]:
+    events = EventAccumulator(str(run)).Reload()
+    return {event.step: event.value for event in events.Scalars(tag)}
+
+
+def test_run_folder_explains_itself(run: Path, tiny_model: Path) -> None:
+    assert {path.name for path in run.iterdir() if not path.name.startswith("events")} == {
+        "checkpoints",
+        "config.yaml",
+        "fit.json",
+        "hparams.yaml",
+        "run.json",
+    }
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["last.ckpt"]
+    assert checkpoint(run)["global_step"] == STEPS
+    record = json.loads((run / "run.json").read_text())
+    assert record["seed"] == 3
+    assert record["versions"]["torch"] == torch.__version__
+    assert len(record["token_store"]["key"]) == 16
+    assert record["config"]["model"]["init_args"]["sparsifier"]["init_args"]["k"] == 6
+    assert record["config"]["data"]["init_args"]["model_name"] == str(tiny_model)
+    metrics = json.loads((run / "fit.json").read_text())
+    assert metrics["train/tokens"] == STEPS * 64
+    assert metrics["val/l0"] == metrics["train/l0"] == 6.0
+
+
+def test_tensorboard_has_the_scalars_of_the_contract(run: Path) -> None:
+    names = (
+        ["loss", "reconstruction", "kl", "kl_weight", "aux", "l0", "l0_std", "dead_fraction", "explained_variance", "lr", "tokens_per_second"]
+    )
+    events = EventAccumulator(str(run)).Reload()
+    tags = set(events.Tags()["scalars"])
+    assert {f"train/{name}" for name in names} <= tags
+    assert {f"val/{name}" for name in ("loss", "reconstruction", "kl", "l0", "dead_fraction", "cosine")} <= tags
+    assert events.Tags()["histograms"] == ["train/log10_density"]
+    warmed_up = scalars(run, "train/kl_weight")
+    assert [warmed_up[step] for step in range(6)] == pytest.approx([0, 0.01, 0.02, 0.03, 0.04, 0.05])
+    rate = scalars(run, "train/lr")
+    assert [rate[step] for step in (0, 1, 2, 5)] == pytest.approx([0.001, 0.002, 0.003, 0.003])
+    assert rate[11] == pytest.approx(0.003 * (12 - 11) / 2.4)  # total_steps is max_steps, unasked
+
+
+def test_hparams_tab_knows_the_settings_and_the_metrics(run: Path) -> None:
+    data = EventAccumulator(str(run)).Reload().summary_metadata
+    assert {"_hparams_/experiment", "_hparams_/session_start_info"} <= set(data)
+    session = data["_hparams_/session_start_info"].plugin_data.content
+    assert b"model/sparsifier/init_args/k" in session
+    assert b"data/init_args/context_length" in session
+    assert b"val/explained_variance" in data["_hparams_/experiment"].plugin_data.content
+
+
+def test_the_language_model_is_in_no_checkpoint(run: Path) -> None:
+    content = checkpoint(run)
+    assert {name.split(".")[0] for name in content["state_dict"]} == {
+        "autoencoder",
+        "input_mean",
+        "input_scale",
+        "usage",
+    }
+    assert content["ActivationDataModule"] == {"steps": STEPS}
+    assert content["hyper_parameters"]["sparsifier"] == {
+        "class_path": "vsae_lightning.TopK",
+        "init_args": {"k": 6, "by": "value"},
+    }
+
+
+def test_load_works_in_raw_units(run: Path, tiny_model: Path) -> None:
+    """What `load` returns on raw activations is what the trained module computes on scaled ones."""
+    content = checkpoint(run)
+    model = LanguageModel(str(tiny_model), HOOK)
+    model.load("cpu")
+    x = model.activations(torch.arange(64).reshape(4, 16) + 30)[:, 1:].reshape(-1, 32)
+    state = {name.removeprefix("autoencoder."): value for name, value in content["state_dict"].items()}
+    scale, mean = state["input_scale"], state["input_mean"]
+    scaled = (x - mean) * scale
+    pre_acts = (scaled - state["b_dec"]) @ state["W_enc"] + state["b_enc"]
+    top = pre_acts.topk(6)
+    latents = torch.zeros_like(pre_acts).scatter(1, top.indices, top.values.relu())
+    x_hat = (latents @ state["W_dec"] + state["b_dec"]) / scale + mean
+    for path in (run, run / "checkpoints" / "last.ckpt"):
+        ae = vl.load(path)
+        torch.testing.assert_close(ae.encode(x), latents, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(ae(x), x_hat, rtol=1e-4, atol=1e-4)
+
+
+def test_evaluations_write_into_the_run_and_agree(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["test", str(run)])
+    main(["validate", str(run)])
+    assert "held-out metrics" in capsys.readouterr().out
+    assert not (run.parent / "version_1").exists()
+    fitted = json.loads((run / "fit.json").read_text())
+    validated = json.loads((run / "validate.json").read_text())
+    for name in ("explained_variance", "cosine", "l0", "dead_fraction", "reconstruction", "kl", "loss"):
+        assert validated[f"val/{name}"] == pytest.approx(fitted[f"val/{name}"], rel=1e-5)
+    tested = json.loads((run / "test.json").read_text())
+    assert tested["train/tokens"] == STEPS * 64
+    assert tested["checkpoint"].endswith("last.ckpt")
+    assert tested["config"]["model"]["class_path"] == "vsae_lightning.VSAE"
+
+
+def test_explained_variance_of_the_test_is_recomputed(run: Path, tiny_model: Path, corpus: Path, config: Path) -> None:
+    """The whole path again, without Lightning: held-out tokens, model, load, one formula."""
+    main(["test", str(run)])
+    data = yaml.safe_load(config.read_text())["data"]["init_args"]
+    model = LanguageModel(str(tiny_model), HOOK)
+    model.load("cpu")
+    text = vl.TextFiles(str(corpus), separator="\n\n", held_out_fraction=0.2)
+    eos = model.tokenizer.eos_token_id
+    ids = [i for d in text.documents() if d.held_out for i in [*model.tokenizer(d.text)["input_ids"], eos]]
+    rows = torch.tensor(ids[: len(ids) // 16 * 16]).reshape(-1, 16)
+    assert data["context_length"] == 16
+    x = model.activations(rows)[:, 1:].reshape(-1, 32).double()
+    x_hat = vl.load(run).double()(x)
+    explained = 1 - (x - x_hat).square().sum() / (x - x.mean(0)).square().sum()
+    written = json.loads((run / "test.json").read_text())
+    assert written["test/explained_variance"] == pytest.approx(explained.item(), abs=1e-4)
+
+
+def test_predicted_latents_are_those_of_the_tokens(run: Path, tiny_model: Path) -> None:
+    main(["predict", str(run)])
+    shards = [load_file(path) for path in sorted((run / "latents").iterdir())]
+    whole = {name: torch.cat([shard[name] for shard in shards]) for name in shards[0]}
+    assert set(whole) == {"values", "indices", "token_ids", "positions", "sequences"}
+    assert whole["values"].shape[1] == 6
+    assert whole["positions"].unique().tolist() == list(range(1, 16))
+    first = whole["sequences"] == 0
+    model = LanguageModel(str(tiny_model), HOOK)
+    model.load("cpu")
+    # Position 0 is not stored; the model attends to it, so take the sequence from a run of the tokens.
+    stored = torch.zeros(15, 96).scatter(1, whole["indices"][first], whole["values"][first])
+    text = yaml.safe_load((run / "config.yaml").read_text())["data"]["init_args"]["text"]["init_args"]
+    documents = vl.TextFiles(text["paths"], separator="\n\n", held_out_fraction=0.2).documents()
+    ids = next(model.tokenizer(document.text)["input_ids"] for document in documents if document.held_out)[:16]
+    assert whole["token_ids"][first].tolist() == ids[1:]
+    expected = vl.load(run).encode(model.activations(torch.tensor([ids]))[0, 1:])
+    torch.testing.assert_close(stored, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_contradicting_the_checkpoint_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for options, expected in [
+        (["--model.sparsifier.k", "9"], "model.init_args.sparsifier.init_args.k is 9, but the checkpoint has 6"),
+        (["--data.hook_name", "blocks.1.mlp.hook_post"], "the checkpoint has d_in 32, but the activations of this"),
+    ]:
+        with pytest.raises(SystemExit) as exit_:
+            main(["test", str(run), *options])
+        assert exit_.value.code == 2
+        assert expected in capsys.readouterr().err
+
+
+def test_a_module_is_rebuilt_from_its_checkpoint_alone(run: Path) -> None:
+    from lightning.pytorch import LightningModule
+
+    module = LightningModule.load_from_checkpoint(run / "checkpoints" / "last.ckpt", map_location="cpu")
+    assert isinstance(module, vl.VSAE)
+    assert module.kl_weight == 0.05
+    assert module.tokens_seen == STEPS * 64
+    assert torch.equal(module.autoencoder.W_enc, checkpoint(run)["state_dict"]["autoencoder.W_enc"])
+
+
+def assert_equal_state(left: Any, right: Any) -> None:
+    if isinstance(left, torch.Tensor):
+        assert torch.equal(left, right)
+    elif isinstance(left, dict):
+        assert left.keys() == right.keys()
+        for key in left:
+            assert_equal_state(left[key], right[key])
+    elif isinstance(left, list):
+        for one, other in zip(left, right, strict=True):
+            assert_equal_state(one, other)
+    else:
+        assert left == right
+
+
+@pytest.mark.parametrize("stop", [1, 5, 7])
+def test_a_resumed_run_ends_bit_equal(
+    run: Path, config: Path, stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped within a block, at its end, and in the next; the schedule is that of the whole run."""
+    monkeypatch.chdir(tmp_path)
+    whole = ["fit", "--config", str(config), "--model.scheduler.total_steps", str(STEPS)]
+    main([*whole, "--trainer.max_steps", str(stop)])
+    main([*whole, "--ckpt_path", "last"])
+    resumed = checkpoint(tmp_path / "lightning_logs" / "version_1")
+    expected = checkpoint(run)
+    for key in ("state_dict", "optimizer_states", "tokens_seen", "global_step", "ActivationDataModule"):
+        assert_equal_state(resumed[key], expected[key])
+
+
+def test_two_ranks_are_one_run(run: Path, config: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vsae_lightning", "fit", "--config", str(config)]
+    distributed = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    subprocess.run([*command, *distributed], cwd=tmp_path, check=True, capture_output=True, timeout=300)
+    two, one = checkpoint(tmp_path / "lightning_logs" / "version_0"), checkpoint(run)
+    assert two["tokens_seen"] == one["tokens_seen"]
+    assert torch.equal(two["state_dict"]["input_scale"], one["state_dict"]["input_scale"])
+    assert torch.equal(two["state_dict"]["usage.tokens_since_fired"], one["state_dict"]["usage.tokens_since_fired"])
+    for name, value in one["state_dict"].items():
+        torch.testing.assert_close(two["state_dict"][name], value, rtol=0, atol=2e-5)
+
+
+def test_never_dead_is_warned_of(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(UserWarning, match="AuxK can never fire"):
+        main(["fit", "--config", str(config), "--trainer.max_steps", "2", "--model.dead_after_tokens", "128"])
