@@ -14,6 +14,7 @@ import os
 import platform
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -147,8 +148,36 @@ def save(
 ) -> None:
     model.half().save_pretrained(destination)
     tokenizer.save_pretrained(destination)
+    (destination / "model.safetensors").chmod(0o644)
     hardware = f"{os.cpu_count()} CPU cores ({platform.machine()}), torch {torch.__version__}"
-    (destination / "training.json").write_text(json.dumps({**card, "hardware": hardware}, indent=2) + "\n")
+    record = {**card, "hardware": hardware}
+    (destination / "training.json").write_text(json.dumps(record, indent=2) + "\n")
+    (destination / "README.md").write_text(model_card(record))
+
+
+def model_card(record: dict[str, Any]) -> str:
+    return f"""# The bundled model
+
+A small language model of Pythia's architecture (GPT-NeoX): 4 layers, width 256, 8 heads, parallel
+residual, untied embeddings, 5.2 million parameters, fp16. Its own byte-level BPE of {VOCABULARY} tokens.
+It is there so that every command of vsae_lightning runs without a network, not to be studied for its
+own sake.
+
+**Data.** `../text/train.jsonl.xz`: Shakespeare (modern spelling and that of the 1623 folio), Milton and
+the King James Bible, all in the public domain, 14.5 million characters; built by `scripts/bundled_text.py`.
+Macbeth and Twelfth Night (both spellings), Areopagitica, Ruth, Jonah, Ephesians and James are held out
+(`../text/held_out.jsonl.xz`); neither the model nor its tokenizer has seen them.
+
+**Training.** `python scripts/train_bundled_model.py --steps {record["steps"]}`: {record["tokens"]:,} tokens
+({record["passes_over_the_text"]:.1f} passes), context {CONTEXT}, Muon and AdamW, bfloat16 autocast, in
+{record["seconds"] / 60:.0f} minutes on {record["hardware"]}, shared with other work.
+
+**Held-out loss** of these fp16 weights, context {CONTEXT}: {record["held_out_loss"]:.3f} nats per token. The
+unigram entropy of the same tokens is {record["held_out_unigram_entropy"]:.3f}: the model is
+{record["held_out_unigram_entropy"] - record["held_out_loss"]:.2f} nats below it.
+
+**Licence.** Apache-2.0, as the package.
+"""
 
 
 if __name__ == "__main__":

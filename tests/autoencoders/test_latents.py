@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from vsae_lightning.autoencoders.latents import DenseLatents, Latents, SparseLatents
+from vsae_lightning.autoencoders.posterior import Posterior
 
 W_DEC = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0], [-1.0, 5.0]])
 DENSE = torch.tensor([[0.5, 0.0, -2.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
@@ -19,9 +20,11 @@ def test_dense_decode_and_counts_by_hand(latents: Latents) -> None:
 
 
 @BOTH
-def test_sum_selected_counts_active_latents_alone(latents: Latents) -> None:
-    per_latent = torch.tensor([[1.0, 10.0, 100.0, 1000.0], [1.0, 10.0, 100.0, 1000.0]])
-    assert latents.sum_selected(per_latent).tolist() == [101.0, 1000.0]
+@pytest.mark.parametrize("sigma", [0.5, torch.tensor([[0.5] * 4] * 2)], ids=["fixed", "per latent"])
+def test_sum_active_counts_active_latents_alone(latents: Latents, sigma: float | torch.Tensor) -> None:
+    mean = torch.tensor([[1.0, 10.0, 100.0, 1000.0], [1.0, 10.0, 100.0, 1000.0]])
+    total = latents.sum_active(lambda q: q.mean + q.sigma, Posterior(mean, sigma))
+    assert total.tolist() == [102.0, 1000.5]
 
 
 def test_sparse_decode_has_the_gradients_of_the_dense_product() -> None:

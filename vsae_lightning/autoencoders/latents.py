@@ -1,11 +1,16 @@
 """What a sparsifier returns: the latents of a batch, dense or as the k values of each row."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
+
+from vsae_lightning.autoencoders.posterior import Posterior
+
+PerLatent = Callable[[Posterior], Tensor]
 
 
 @dataclass(frozen=True)
@@ -28,9 +33,9 @@ class DenseLatents:
         """In how many rows each latent is active."""
         return (self.values != 0).sum(0)
 
-    def sum_selected(self, per_latent: Float[Tensor, "batch d_sae"]) -> Float[Tensor, " batch"]:
-        """The sum over the active latents of a quantity given for all of them."""
-        return (per_latent * (self.values != 0)).sum(-1)
+    def sum_active(self, quantity: PerLatent, posterior: Posterior) -> Float[Tensor, " batch"]:
+        """The sum over the active latents of a quantity of their posteriors."""
+        return (quantity(posterior) * (self.values != 0)).sum(-1)
 
 
 @dataclass(frozen=True)
@@ -57,9 +62,9 @@ class SparseLatents:
         zeros = torch.zeros(self.d_sae, dtype=torch.long, device=self.values.device)
         return zeros.index_add(0, self.indices.flatten(), self._active().flatten().long())
 
-    def sum_selected(self, per_latent: Float[Tensor, "batch d_sae"]) -> Float[Tensor, " batch"]:
-        """The sum over the active latents of a quantity given for all of them."""
-        return (per_latent.gather(-1, self.indices) * self._active()).sum(-1)
+    def sum_active(self, quantity: PerLatent, posterior: Posterior) -> Float[Tensor, " batch"]:
+        """The sum over the active latents of a quantity of their posteriors; computed for these alone."""
+        return (quantity(posterior.at(self.indices)) * self._active()).sum(-1)
 
     def _active(self) -> Bool[Tensor, "batch k"]:
         return self.values != 0

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.loops.progress import _ProcessedTracker as ProcessedTracker
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
@@ -103,7 +104,6 @@ class ActivationDataModule(LightningDataModule):
         self.statistics: InputStatistics | None = None
         self.tokens: TokenStore | None = None
         self.stream: ActivationStream | None = None
-        self._start_step = 0
 
     @property
     def d_in(self) -> int:
@@ -116,21 +116,22 @@ class ActivationDataModule(LightningDataModule):
         return self.layout.batch_size
 
     def prepare_data(self) -> None:
+        self._require_an_end()
         self._token_store()
 
     def setup(self, stage: str) -> None:
         assert self.trainer is not None
-        if stage == "fit" and self.trainer.max_steps < 0:
-            raise InputError("trainer.max_steps is not set; the stream has no end, so say how many steps to train.")
+        self._require_an_end()
         self.tokens = self._token_store()
         device = self.trainer.strategy.root_device
         if stage == "fit":
-            self.stream = ActivationStream(self.model, self.tokens.train, self.layout, device, *self._ranks())
+            self.stream = ActivationStream(
+                self.model, self.tokens.train, self.layout, device, *self._ranks(), self._steps_consumed
+            )
         self.model.load(device)
 
     def train_dataloader(self) -> ActivationStream:
         assert self.stream is not None
-        self.stream.start_step = self._start_step
         return self.stream
 
     def val_dataloader(self) -> HeldOutActivations:
@@ -148,7 +149,7 @@ class ActivationDataModule(LightningDataModule):
     def input_statistics(self) -> tuple[Float[Tensor, " d_in"], Float[Tensor, ""]]:
         """(mean, scale) of the activations, estimated on the first block; equal on all ranks."""
         assert self.stream is not None
-        self.statistics = input_statistics(self.stream.load_block(0))
+        self.statistics = input_statistics(self.stream.kept_rows(0))
         mean, scale = self.statistics.scaling(self.scale_to, self.center)
         rank_zero_info(
             f"activations: scaled by {float(scale):.4g}, {'' if self.center else 'not '}centred, "
@@ -159,11 +160,17 @@ class ActivationDataModule(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """The position: training steps consumed. It is the same on every rank, so rank 0's serves all."""
-        assert self.trainer is not None
-        return {"steps": cast(ProcessedTracker, self.trainer.fit_loop.epoch_loop.batch_progress.total).processed}
+        return {"steps": self._steps_consumed()}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._start_step = state_dict["steps"]
+    def _steps_consumed(self) -> int:
+        # The trainer's own count, which a checkpoint restores; every epoch, and a second fit, begins there.
+        assert self.trainer is not None
+        return cast(ProcessedTracker, self.trainer.fit_loop.epoch_loop.batch_progress.total).processed
+
+    def _require_an_end(self) -> None:
+        trainer = self.trainer
+        if trainer is not None and trainer.state.fn == TrainerFn.FITTING and trainer.max_steps < 0:
+            raise InputError("trainer.max_steps is not set; the stream has no end, so say how many steps to train.")
 
     def _token_store(self) -> TokenStore:
         return TokenStore.prepare(

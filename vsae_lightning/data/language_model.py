@@ -56,19 +56,26 @@ class LanguageModel:
 
     def load(self, device: torch.device | str) -> None:
         """Load the weights, frozen, onto `device`."""
+        from safetensors import SafetensorError
         from transformer_lens.model_bridge import TransformerBridge
         from transformers.utils import logging
 
         logging.disable_progress_bar()
         try:
             bridge = TransformerBridge.boot_transformers(self.source, device=str(device), dtype=self.dtype)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise InputError(
                 f"model_name: {self.model_name!r} cannot be loaded: {str(error).splitlines()[0]}"
             ) from None
         bridge.eval().requires_grad_(False)
         # The bridge asks for eager attention; what it is needed for, attention patterns, is not read here.
-        bridge.original_model.set_attn_implementation("sdpa")
+        if bridge.original_model._supports_sdpa:
+            bridge.original_model.set_attn_implementation("sdpa")
+        if self.hook_name not in bridge.hook_dict:
+            raise InputError(
+                f"hook_name: {self.model_name!r} has no hook {self.hook_name!r}."
+                + did_you_mean(self.hook_name, bridge.hook_dict)
+            )
         self._bridge = bridge
 
     @torch.no_grad()
@@ -116,7 +123,8 @@ def _source(model_name: str) -> str:
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise InputError(f"model_name: {model_name!r} is a folder without config.json, so not a model.")
-        return str(folder)
+        # Absolute: a relative name may be an alias of TransformerLens, which would load what it means by it.
+        return str(folder.resolve())
     if folder.is_absolute() or model_name.startswith((".", "~")):
         raise InputError(f"model_name: there is no folder {model_name!r}.")
     require_available(model_name, "model_name", "model")

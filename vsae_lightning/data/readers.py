@@ -1,11 +1,13 @@
 """Reads documents out of one local file, whatever its format and compression."""
 
 import gzip
+import io
 import json
 import lzma
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from vsae_lightning.errors import InputError, did_you_mean
 
@@ -34,40 +36,44 @@ def read_documents(path: Path, column: str, separator: str | None = None) -> Ite
                 yield document
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 (byte {error.start}); convert it, e.g. with iconv.") from None
-    except (EOFError, OSError, lzma.LZMAError) as error:
+    except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
     if empty:
         raise InputError(f"{path}: holds no text.")
 
 
-def _open(path: Path) -> IO[str]:
+def _open(path: Path) -> Any:
+    """The bytes of a file, decompressed."""
     if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8")
+        return gzip.open(path)
     if path.suffix == ".xz":
-        return lzma.open(path, "rt", encoding="utf-8")
+        return lzma.open(path)
     if path.suffix == ".zst":
-        import zstandard
+        import pyarrow
 
-        return zstandard.open(path, "rt", encoding="utf-8")
-    return path.open(encoding="utf-8")
+        # The package zstandard takes a truncated file for a shorter one.
+        return pyarrow.input_stream(str(path), compression="zstd")
+    return path.open("rb")
 
 
 def _txt(path: Path, separator: str | None) -> Iterator[str]:
-    with _open(path) as file:
+    with io.TextIOWrapper(_open(path), encoding="utf-8") as file:
         text = file.read()
     yield from text.split(separator) if separator else [text]
 
 
 def _jsonl(path: Path, column: str) -> Iterator[str]:
-    with _open(path) as lines:
+    with io.BufferedReader(_open(path)) as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 yield _field(path, f"line {number}", _parse(path, number, line), column)
 
 
-def _parse(path: Path, number: int, line: str) -> Any:
+def _parse(path: Path, number: int, line: bytes) -> Any:
     try:
-        return json.loads(line)
+        return json.loads(line.decode())
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: line {number} is not UTF-8; convert the file, e.g. with iconv.") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: line {number} is not JSON ({error.msg}).") from None
 
@@ -96,7 +102,17 @@ def _parquet(path: Path, column: str) -> Iterator[str]:
                 raise InputError(
                     f"{path}: has no column {column!r}; columns: {', '.join(columns)}." + did_you_mean(column, columns)
                 )
+            if not _is_text(file.schema_arrow.field(column).type):
+                raise InputError(f"{path}: column {column!r} holds {file.schema_arrow.field(column).type}, not text.")
             for batch in file.iter_batches(columns=[column]):
                 yield from (text for text in batch.column(0).to_pylist() if text)
     except pyarrow.ArrowInvalid as error:
         raise InputError(f"{path}: not a parquet file ({error}).") from None
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow
+
+    if pyarrow.types.is_dictionary(kind):
+        kind = kind.value_type
+    return pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind) or pyarrow.types.is_string_view(kind)

@@ -1,5 +1,6 @@
 """Mean and scale of the activations, from the first block, equal on every number of ranks."""
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import torch
@@ -33,11 +34,15 @@ class InputStatistics(NamedTuple):
         return mean.float(), (target / energy).sqrt().float()
 
 
-def input_statistics(rows: Float[Tensor, "lanes rows d_in"]) -> InputStatistics:
-    """The moments over the lanes of all ranks; `rows` are this rank's."""
-    sums = torch.stack([torch.cat([lane.double().sum(0), lane.double().square().sum()[None]]) for lane in rows])
-    total = _all_lanes(sums).sum(0) / (_world_size() * len(rows) * rows.shape[1])
-    return InputStatistics(total[:-1], total[-1])
+def input_statistics(lanes: Iterable[Float[Tensor, "_ d_in"]]) -> InputStatistics:
+    """The moments over the lanes of all ranks; `lanes` are the rows of this rank's."""
+    total = _all_lanes(torch.stack([_sums(rows.double()) for rows in lanes])).sum(0)
+    return InputStatistics(total[:-2] / total[-1], total[-2] / total[-1])
+
+
+def _sums(rows: Float[Tensor, "rows d_in"]) -> Float[Tensor, " n"]:
+    """Sum of x, sum of ||x||^2 and number of the rows of one lane."""
+    return torch.cat([rows.sum(0), rows.square().sum()[None], rows.new_tensor([len(rows)])])
 
 
 def _all_lanes(sums: Float[Tensor, "lanes n"]) -> Float[Tensor, "all_lanes n"]:

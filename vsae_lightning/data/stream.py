@@ -6,7 +6,7 @@ lane; rank r serves lanes r, r + W, r + 2W, ..., so that W changes nothing but w
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Protocol, runtime_checkable
@@ -87,7 +87,7 @@ class StreamLayout:
 
 
 class ActivationStream:
-    """Iterates over `ActivationBatch` for ever, from `start_step` on.
+    """Iterates over `ActivationBatch` for ever.
 
     Args:
         model: The language model, loaded on `device`.
@@ -96,6 +96,7 @@ class ActivationStream:
         device: Where activations are kept.
         rank: Of this process.
         world_size: Number of processes.
+        position: The step at which an iteration begins, asked anew each time.
 
     Raises:
         InputError: The corpus is smaller than a block, a block smaller than a step, or the lanes cannot
@@ -110,6 +111,7 @@ class ActivationStream:
         device: torch.device | str = "cpu",
         rank: int = 0,
         world_size: int = 1,
+        position: Callable[[], int] = lambda: 0,
     ) -> None:
         num_sequences, context_length = sequences.shape
         rows = layout.rows_per_block(context_length)
@@ -132,7 +134,7 @@ class ActivationStream:
         self.lanes = tuple(range(rank, layout.lanes, world_size))
         self.steps_per_block = rows // layout.rows_per_step
         self.blocks_per_epoch = num_sequences // layout.block_sequences
-        self.start_step = 0
+        self.position = position
         self.dropped_rows = 0
         self.language_model_seconds = 0.0
         self._block: int | None = None
@@ -145,7 +147,7 @@ class ActivationStream:
         return self.layout.lanes * self._rows.shape[1]
 
     def __iter__(self) -> Iterator[ActivationBatch]:
-        return (self.batch(step) for step in count(self.start_step))
+        return (self.batch(step) for step in count(self.position()))
 
     def batch(self, step: int) -> ActivationBatch:
         """This rank's rows of one step."""
@@ -165,6 +167,10 @@ class ActivationStream:
             self._block = block
             self.language_model_seconds += time.perf_counter() - start
         return self._rows
+
+    def kept_rows(self, block: int) -> Iterator[Float[Tensor, "rows d_in"]]:
+        """The rows of a block that are served, one of this rank's lanes after the other."""
+        return (rows[self._kept(rows)] for rows in self.load_block(block))
 
     def lane_sequences(self, block: int, lane: int) -> Int[Tensor, " sequences"]:
         """The sequences of one lane of a block."""
@@ -224,7 +230,13 @@ class HeldOutActivations:
         self.sequences = sequences
         self.drop_positions = layout.drop_positions
         self.device = torch.device(device)
-        self.chunks = torch.arange(len(sequences)).split(layout.lm_batch_sequences)[rank::world_size]
+        if len(sequences) < world_size:
+            raise InputError(
+                f"there are only {len(sequences)} sequences to evaluate, fewer than the {world_size} ranks."
+            )
+        # At least one chunk for every rank: one without any would skip the loop at whose end the others wait.
+        size = min(layout.lm_batch_sequences, len(sequences) // world_size)
+        self.chunks = torch.arange(len(sequences)).split(size)[rank::world_size]
 
     def __len__(self) -> int:
         return len(self.chunks)

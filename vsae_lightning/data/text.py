@@ -84,7 +84,7 @@ class TextFiles(TextSource):
                 yield Document(text, is_held_out(text, self.held_out_fraction))
 
     def fingerprint(self) -> dict[str, Any]:
-        files = [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in self.paths]
+        files = [_file_state(path) for path in self.paths]
         options = [self.column, self.separator, self.held_out_fraction]
         return {"files": files, "options": options}
 
@@ -140,11 +140,26 @@ class HuggingFaceText(TextSource):
             yield Document(text, self.held_out_split is None and is_held_out(text, self.held_out_fraction))
 
     def fingerprint(self) -> dict[str, Any]:
-        return {key: value for key, value in vars(self).items() if key != "streaming"}
+        options = {key: value for key, value in vars(self).items() if key != "streaming"}
+        return options | {"files": [_file_state(path) for path in self._local_files()]}
+
+    def _local_files(self) -> list[Path]:
+        """The files of a local dataset, as far as they can be told."""
+        if self.path not in self.LOADERS:
+            return sorted(path for path in Path(self.path).rglob("*") if path.is_file())
+        data_files = self.load_args.get("data_files", [])
+        groups = data_files.values() if isinstance(data_files, dict) else [data_files]
+        patterns = [pattern for group in groups for pattern in ([group] if isinstance(group, str) else group)]
+        return sorted(Path(name) for pattern in patterns for name in glob(pattern, recursive=True))  # noqa: PTH207
 
     def _texts(self, split: str) -> Iterator[str]:
         from datasets import load_dataset
+        from datasets.exceptions import DatasetGenerationError
 
+        if Path(self.path).is_file():
+            raise InputError(
+                f"text.init_args.path: {self.path!r} is a file; give it to TextFiles, or as load_args.data_files."
+            )
         if self.path not in self.LOADERS and not Path(self.path).exists():
             require_available(self.path, "text.init_args.path", "dataset")
         try:
@@ -157,17 +172,30 @@ class HuggingFaceText(TextSource):
                 **self.load_args,
             )
             columns = rows.column_names or list(next(iter(rows), {}))
-        except (OSError, ValueError, RuntimeError) as error:
-            raise InputError(
-                f"text.init_args.path: {self.path!r} cannot be loaded: {str(error).splitlines()[0]}"
-            ) from None
+        except (OSError, ValueError, RuntimeError, TypeError, DatasetGenerationError, StopIteration) as error:
+            raise self._load_error(error) from None
         if self.column not in columns:
             raise InputError(
                 f"text.init_args.column: {self.path!r} has no column {self.column!r}, only {', '.join(columns)}."
                 + did_you_mean(self.column, columns)
             )
-        for row in rows:
-            yield row[self.column]
+        try:
+            for number, row in enumerate(rows):
+                text = row[self.column]
+                if not isinstance(text, str):
+                    raise InputError(
+                        f"text.init_args.column: row {number} of {self.path!r} has no text in column {self.column!r}."
+                    )
+                if text.strip():
+                    yield text
+        except InputError:
+            raise
+        except (OSError, ValueError, RuntimeError) as error:
+            raise self._load_error(error) from None
+
+    def _load_error(self, error: Exception) -> InputError:
+        reason = next(iter(str(error.__cause__ or error).splitlines()), "") or "it is empty"
+        return InputError(f"text.init_args.path: {self.path!r} cannot be loaded: {reason}")
 
 
 def is_held_out(text: str, fraction: float) -> bool:
@@ -192,6 +220,10 @@ def _expand(pattern: str) -> list[Path]:
     if not found:
         raise InputError(f"text.init_args.paths: {pattern!r} matches no file.")
     return found
+
+
+def _file_state(path: Path) -> list[Any]:
+    return [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
 
 
 def _sha256(path: Path) -> str:

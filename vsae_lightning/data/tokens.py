@@ -61,7 +61,7 @@ class TokenStore:
         described = {
             "format": FORMAT,
             "text": [type(text).__name__, text.fingerprint()],
-            "tokenizer": tokenizer.backend_tokenizer.to_str(),
+            "tokenizer": [tokenizer.backend_tokenizer.to_str(), tokenizer.eos_token_id, tokenizer.bos_token_id],
             "context_length": context_length,
             "prepend_bos": prepend_bos,
             "max_tokens": max_tokens,
@@ -95,7 +95,8 @@ class _Packer:
 
     def rows(self, documents: list[Document]) -> dict[str, NDArray[np.unsignedinteger[Any]]]:
         """The rows that these documents complete, of each split."""
-        texts = [document.text for document in documents]
+        # JSON may hold half a surrogate pair, which is no text; it becomes a question mark.
+        texts = [document.text.encode(errors="replace").decode() for document in documents]
         # verbose=False: documents longer than the model's context are meant, they are cut into rows.
         encoded = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
         for document, ids in zip(documents, encoded, strict=True):
@@ -143,6 +144,8 @@ def _write_rows(folder: Path, packer: _Packer, documents: Iterator[Document], ma
         task = progress.add_task("", total=max_tokens)
         for batch in _batched(documents):
             for (split, rows), file in zip(packer.rows(batch).items(), (train, held_out), strict=True):
+                if split == "train" and max_tokens is not None:
+                    rows = rows[: -(-max_tokens // packer.context_length) - counts[split]]
                 rows.tofile(file)
                 counts[split] += len(rows)
             tokens = counts["train"] * packer.context_length

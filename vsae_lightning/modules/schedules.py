@@ -1,5 +1,7 @@
 """The learning-rate schedule of sparse autoencoders, stepped per optimizer step."""
 
+from typing import Any
+
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -36,6 +38,12 @@ class WarmupDecay(LRScheduler):
         self.decay_fraction = decay_fraction
         self.total_steps = total_steps
         super().__init__(optimizer)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the position alone: a run that is resumed to go on for longer has its own settings."""
+        settings = (self.warmup_steps, self.decay_fraction, self.total_steps)
+        super().load_state_dict(state_dict)
+        self.warmup_steps, self.decay_fraction, self.total_steps = settings
 
     def factor(self, step: int) -> float:
         """The multiple of the base learning rate at `step`."""

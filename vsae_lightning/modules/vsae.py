@@ -118,5 +118,6 @@ class VSAE(AutoencoderModule):
     def kl_loss(self, forward: ForwardPass) -> Float[Tensor, ""]:
         """KL(q || p) in nats, summed over all or the selected latents, mean over the batch."""
         assert forward.posterior is not None
-        kl = self.prior.kl(forward.posterior)
-        return (kl.sum(-1) if self.kl_on == "all" else forward.latents.sum_selected(kl)).mean()
+        if self.kl_on == "all":
+            return self.prior.kl(forward.posterior).sum(-1).mean()
+        return forward.latents.sum_active(self.prior.kl, forward.posterior).mean()
