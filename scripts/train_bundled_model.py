@@ -3,7 +3,7 @@
     python scripts/train_bundled_model.py --steps 3200
 
 Writes a Hugging Face directory (fp16 safetensors, byte-level BPE tokenizer, model card) into
-`vsae_lightning/data/bundled/model`. The held-out works are read once, at the end, for the card.
+`vsae_lightning/data/bundled/model`. Neither tokenizer nor model is trained on the held-out works.
 """
 
 import argparse

@@ -45,7 +45,7 @@ def config(tiny_model: Path, corpus: Path, tmp_path_factory: pytest.TempPathFact
         "batch_size": 64,
         "block_sequences": 32,
         "lm_batch_sequences": 3,
-        "validation_tokens": 200,
+        "validation_tokens": 240,  # five chunks, which two ranks cannot share equally
         "cache_dir": str(folder / "cache"),
     }
     content = {
@@ -120,8 +120,8 @@ def test_hparams_tab_knows_the_settings_and_the_metrics(run: Path) -> None:
     data = EventAccumulator(str(run)).Reload().summary_metadata
     assert {"_hparams_/experiment", "_hparams_/session_start_info"} <= set(data)
     session = data["_hparams_/session_start_info"].plugin_data.content
-    assert b"model/sparsifier/init_args/k" in session
-    assert b"data/init_args/context_length" in session
+    assert b"model/sparsifier/k" in session
+    assert b"data/context_length" in session
     assert b"val/explained_variance" in data["_hparams_/experiment"].plugin_data.content
 
 
@@ -131,9 +131,10 @@ def test_the_language_model_is_in_no_checkpoint(run: Path) -> None:
         "autoencoder",
         "input_mean",
         "input_scale",
+        "threshold",
         "usage",
     }
-    assert content["ActivationDataModule"] == {"steps": STEPS}
+    assert content["ActivationDataModule"]["steps"] == STEPS
     assert content["hyper_parameters"]["sparsifier"] == {
         "class_path": "vsae_lightning.TopK",
         "init_args": {"k": 6, "by": "value"},
@@ -215,12 +216,48 @@ def test_predicted_latents_are_those_of_the_tokens(run: Path, tiny_model: Path) 
 def test_contradicting_the_checkpoint_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for options, expected in [
         (["--model.sparsifier.k", "9"], "model.init_args.sparsifier.init_args.k is 9, but the checkpoint has 6"),
+        (["--model.kl_on", "all"], "model.init_args.kl_on is 'all', but the checkpoint has 'selected'"),
         (["--data.hook_name", "blocks.1.mlp.hook_post"], "the checkpoint has d_in 32, but the activations of this"),
     ]:
         with pytest.raises(SystemExit) as exit_:
             main(["test", str(run), *options])
         assert exit_.value.code == 2
         assert expected in capsys.readouterr().err
+
+
+def test_going_on_is_refused_where_it_would_not_be_the_same_run(
+    run: Path, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    resume = ["fit", "--config", str(config), "--ckpt_path", str(run / "checkpoints" / "last.ckpt")]
+    longer = ["--trainer.max_steps", str(STEPS + 2)]
+    for options, expected in [
+        ([], f"the checkpoint is at step {STEPS} already; raise trainer.max_steps."),
+        ([*longer, "--model.optimizer.lr", "0.5"], "optimizer.init_args.lr is 0.5, but the checkpoint has 0.003"),
+        ([*longer, "--data.batch_size", "128"], "data.batch_size is 128, but the run of the checkpoint has 64"),
+        ([*longer, "--data.seed", "4"], "data.seed is 4, but the run of the checkpoint has 3"),
+    ]:
+        with pytest.raises(SystemExit) as exit_:
+            main([*resume, *options])
+        assert exit_.value.code == 2
+        assert expected in capsys.readouterr().err
+    assert list(tmp_path.glob("lightning_logs/*")) == []
+
+
+def test_bad_input_found_late_leaves_no_run(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fewer sequences than a block, and an optimizer that refuses its learning rate: known after the logger is."""
+    monkeypatch.chdir(tmp_path)
+    for options, expected in [
+        (["--data.block_sequences", "80000"], "block_sequences is 80000, but there are only"),
+        (["--model.optimizer.lr", "-1"], "model.init_args.optimizer: Invalid learning rate: -1.0"),
+    ]:
+        with pytest.raises(SystemExit) as exit_:
+            main(["fit", "--config", str(config), *options])
+        assert exit_.value.code == 2
+        assert expected in capsys.readouterr().err
+        assert list(tmp_path.glob("lightning_logs/*")) == []
 
 
 def test_a_module_is_rebuilt_from_its_checkpoint_alone(run: Path) -> None:

@@ -21,7 +21,7 @@ HELP = "\n".join(
         "usage: vsae COMMAND [RUN] [--config FILE.yaml ...] [--model... --data... --trainer...]",
         "",
         "Train, evaluate and compare sparse and variational sparse autoencoders on live activations.",
-        "RUN is a run folder (lightning_logs/version_0), or `last`: its config and last checkpoint are used.",
+        "RUN is a run folder (lightning_logs/version_0), a checkpoint in one, or `last`, the newest run.",
         "",
         *(f"  {name:<10} {does}" for name, does in COMMANDS.items()),
         "",
@@ -63,8 +63,7 @@ def _run(command: str, options: list[str]) -> None:
     if options and not options[0].startswith("-"):
         options = [*_options_of_run(command, options[0]), *options[1:]]
     if "--model.help" in options and "--model" in options:  # jsonargparse wants the class behind .help
-        name = options[options.index("--model") + 1]
-        options = ["--model.help", name]
+        options = ["--model.help", *options[options.index("--model") + 1 :][:1]]
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     from vsae_lightning.training import run
 
@@ -72,11 +71,14 @@ def _run(command: str, options: list[str]) -> None:
 
 
 def _options_of_run(command: str, run: str) -> list[str]:
-    """The config and the checkpoint of a run folder."""
+    """The config and the checkpoint of a run folder, or of a checkpoint in one."""
     if command == "fit":
         raise InputError(f"fit takes no RUN, but {run!r} was given; use --config, and --ckpt_path to resume.")
     folder = _last_run() if run == "last" else Path(run)
-    config, checkpoint = folder / "config.yaml", folder / "checkpoints" / "last.ckpt"
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    if folder.is_file():
+        checkpoint, folder = folder, folder.resolve().parents[1]
+    config = folder / "config.yaml"
     for path in (folder, config, checkpoint):
         if not path.exists():
             raise InputError(f"RUN: {str(path)!r} does not exist; give a run folder such as lightning_logs/version_0.")
@@ -85,7 +87,7 @@ def _options_of_run(command: str, run: str) -> list[str]:
 
 def _last_run() -> Path:
     """The newest run under lightning_logs."""
-    runs = sorted(Path("lightning_logs").glob("*/config.yaml"), key=lambda path: path.stat().st_mtime)
+    runs = sorted(Path("lightning_logs").glob("*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
     if not runs:
         raise InputError("RUN: there is no run in lightning_logs yet; vsae fit makes one.")
-    return runs[-1].parent
+    return runs[-1].parents[1]

@@ -1,6 +1,7 @@
 """Whole files only: everything is written under a temporary name, then renamed."""
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -25,8 +26,17 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON; a number that is not finite, which JSON cannot say, becomes null."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, allow_nan=True) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def _umask() -> int:

@@ -6,12 +6,16 @@ from lightning.pytorch import Trainer
 from rich.console import Console
 from rich.table import Table
 
-STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ()}
+from vsae_lightning.callbacks.run_folder import run_folder
+
+STAGES = {"fit": "val", "validate": "val", "test": "test", "predict": None}
 MEANING = {
     "explained_variance": "1 - sum|x - x_hat|^2 / sum|x - mean|^2",
     "cosine": "mean cosine of x and x_hat",
     "l0": "active latents per token",
     "dead_fraction": "latents that never fired",
+    "loss": "what is minimised, but for AuxK; scaled units",
+    "l1": "sum |f| |W_dec| per token",
     "reconstruction": "|x - x_hat|^2 per token, scaled units",
     "kl": "nats per token",
 }
@@ -19,16 +23,18 @@ MEANING = {
 
 def report(trainer: Trainer, command: str) -> None:
     """Print a table of held-out metrics and the next commands; on the first rank only."""
-    folder = Path(str(trainer.log_dir)) if command == "fit" else Path(str(trainer.ckpt_path)).parents[1]
+    folder = Path(str(trainer.log_dir)) if command == "fit" else run_folder(trainer)
     if not trainer.is_global_zero:
         return
     console = Console()
-    held_out = [name for name in trainer.callback_metrics if name.split("/")[0] in STAGES[command][-1:]]
+    held_out = [name for name in trainer.callback_metrics if name.split("/")[0] == STAGES[command]]
     if held_out:
         table = Table("metric", "value", "meaning", title="held-out metrics")
         for name in sorted(held_out):
             table.add_row(name, f"{float(trainer.callback_metrics[name]):.4f}", MEANING.get(name.split("/")[1], ""))
         console.print(table)
+    elif command == "fit":
+        console.print(f"no validation ran; for held-out metrics: vsae test {folder}", highlight=False)
     console.print(f"run: {folder}", highlight=False)
     if command == "fit":
         console.print(f"next: tensorboard --logdir lightning_logs\n      vsae test {folder}", highlight=False)

@@ -8,6 +8,7 @@ from typing import Any
 from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from vsae_lightning.autoencoders.storage import read_checkpoint
 from vsae_lightning.callbacks import (
@@ -62,6 +63,9 @@ class TrainingCLI(LightningCLI):
         assert self.subcommand is not None
         config = self.config[self.subcommand]
         if self.subcommand == "fit":
+            interval, steps = config.trainer.val_check_interval, config.trainer.max_steps
+            if isinstance(interval, int) and 0 < steps < interval:
+                config.trainer.val_check_interval = steps  # or the run would end without held-out metrics
             return
         if config.ckpt_path is None:
             raise InputError(f"{self.subcommand} needs a trained model: give RUN, or --ckpt_path.")
@@ -88,11 +92,14 @@ class TrainingCLI(LightningCLI):
         checkpoint = self._checkpoint()
         if checkpoint is None:
             return
+        if subcommand == "fit" and 0 <= config.trainer.max_steps <= checkpoint["global_step"]:
+            raise InputError(f"the checkpoint is at step {checkpoint['global_step']} already; raise trainer.max_steps.")
+        irrelevant = ("d_in", "scheduler") if subcommand == "fit" else ("d_in", "scheduler", "optimizer")
         trained = dict(checkpoint["hyper_parameters"])
         given = config.model.as_dict()
-        _refuse_difference("model.class_path", _name(trained["_class_path"]), _name(given["class_path"]))
+        _refuse_difference("model.class_path", trained["_class_path"], given["class_path"])
         for name, value in given.get("init_args", {}).items():
-            if name in trained and name not in ("d_in", "optimizer", "scheduler"):
+            if name in trained and name not in irrelevant:
                 _refuse_difference(f"model.init_args.{name}", trained[name], value)
 
     def _checkpoint(self) -> dict[str, Any] | None:
@@ -127,6 +134,8 @@ def run(command: str, options: list[str]) -> None:
         )
     except ArgumentError as error:
         raise InputError(explain(str(error), command)) from None
+    except MisconfigurationException as error:
+        raise InputError(str(error)) from None
     except ValueError as error:
         raise input_error_behind(error) or error from None
     report(cli.trainer, command)
@@ -135,9 +144,12 @@ def run(command: str, options: list[str]) -> None:
 def _refuse_difference(option: str, trained: Any, given: Any) -> None:
     if isinstance(given, Namespace):
         given = given.as_dict()
+    given = list(given) if isinstance(given, tuple) else given
     if isinstance(trained, dict) and isinstance(given, dict):
         for key in trained.keys() | given.keys():
             _refuse_difference(f"{option}.{key}", trained.get(key), given.get(key))
+    elif option.endswith(".class_path"):
+        _refuse_difference(option.removesuffix(".class_path"), _name(trained), _name(given))
     elif trained != given:
         raise InputError(
             f"{option} is {given!r}, but the checkpoint has {trained!r}: leave it out, or drop --ckpt_path."

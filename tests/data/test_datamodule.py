@@ -195,7 +195,7 @@ def test_a_step_that_failed_is_not_consumed(data_module: DataModuleMaker, traine
     data = data_module()
     with pytest.raises(RuntimeError, match="out of memory"):
         trainer(max_steps=5).fit(FailsAtStep3(), datamodule=data)
-    assert data.state_dict() == {"steps": 3}
+    assert data.state_dict()["steps"] == 3
 
 
 def test_a_checkpoint_in_the_middle_of_a_run_holds_its_own_position(
@@ -209,7 +209,7 @@ def test_a_checkpoint_in_the_middle_of_a_run_holds_its_own_position(
         step: torch.load(tmp_path / f"step={step}.ckpt", weights_only=True)["ActivationDataModule"]
         for step in (2, 4, 5)
     }
-    assert states == {2: {"steps": 2}, 4: {"steps": 4}, 5: {"steps": 5}}
+    assert {step: state["steps"] for step, state in states.items()} == {2: 2, 4: 4, 5: 5}
 
 
 @pytest.mark.parametrize("interrupted_at", [1, 3, 9])
@@ -292,7 +292,7 @@ def test_the_language_model_is_in_no_checkpoint(
     fit.fit(module, datamodule=data)
     fit.save_checkpoint(tmp_path / "run.ckpt")
     checkpoint = torch.load(tmp_path / "run.ckpt", weights_only=True)
-    assert checkpoint["ActivationDataModule"] == {"steps": 3}
+    assert checkpoint["ActivationDataModule"]["steps"] == 3
     assert set(checkpoint["state_dict"]) == set(module.state_dict())
     # W_enc and W_dec are the largest of the module, with their moments; the smallest of the model is as large.
     model_sizes = {tensor.numel() for tensor in load_file(tiny_model / "model.safetensors").values()} - {32}

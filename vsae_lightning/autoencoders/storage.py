@@ -1,7 +1,6 @@
 """Autoencoders on disk: read from a run folder, a checkpoint or an exported folder; write the last."""
 
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +70,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint of this package, read without executing anything in it."""
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, KeyError, OSError, pickle.UnpicklingError) as error:
+    except Exception as error:  # garbage makes the unpickler fail in a dozen ways
         raise InputError(f"{path}: not a readable checkpoint ({type(error).__name__}); it may be torn.") from None
-    if not isinstance(checkpoint, dict) or not {"autoencoder", "state_dict"} <= checkpoint.keys():
+    if not isinstance(checkpoint, dict) or not {"autoencoder", "state_dict", "hyper_parameters"} <= checkpoint.keys():
         raise InputError(f"{path}: a checkpoint, but not one of vsae_lightning.")
     return checkpoint
 

@@ -24,7 +24,8 @@ class VariationalAutoencoder(SparseAutoencoder):
     `forward` use z = mu, the posterior mean.
 
     Learned variance (Baker & Li 2025, arXiv 2509.22994; `var_flag=1` in their code):
-    log sigma^2 = W_var^T x + b_var, clamped to [-6, 2]; W_var starts at 0 and b_var at -2.
+    log sigma^2 = W_var^T x + b_var (x - b_dec with `pre_bias`), clamped to [-6, 2]; W_var starts at 0 and
+    b_var at -2.
 
     Args:
         d_in: Width of the activations.

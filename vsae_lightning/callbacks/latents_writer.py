@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vsae_lightning.autoencoders.latents import Latents, SparseLatents
 from vsae_lightning.batches import HeldOutBatch
+from vsae_lightning.callbacks.run_folder import run_folder
 from vsae_lightning.files import replacing
 
 
@@ -26,6 +27,13 @@ class LatentsWriter(BasePredictionWriter):
     def __init__(self, folder: str | None = None) -> None:
         super().__init__(write_interval="batch")
         self.folder = folder
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Shards of an earlier call would mix with those of this one."""
+        if trainer.is_global_zero:
+            for shard in self._folder(trainer).glob("latents-*.safetensors"):
+                shard.unlink()
+        trainer.strategy.barrier()
 
     def write_on_batch_end(
         self,
@@ -49,8 +57,7 @@ class LatentsWriter(BasePredictionWriter):
     def _folder(self, trainer: Trainer) -> Path:
         if self.folder is not None:
             return Path(self.folder)
-        assert trainer.ckpt_path is not None
-        return Path(trainer.ckpt_path).parents[1] / "latents"
+        return run_folder(trainer) / "latents"
 
 
 def _stored(tensor: Tensor) -> Tensor:

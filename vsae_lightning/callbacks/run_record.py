@@ -1,6 +1,7 @@
 """A run folder that explains itself: config, versions, seed, code, data and metrics."""
 
 import platform
+import shutil
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +16,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch.utils.tensorboard.summary import hparams
 
+from vsae_lightning.callbacks.run_folder import run_folder
+from vsae_lightning.errors import InputError
 from vsae_lightning.files import write_json
 
 PACKAGES = (
@@ -52,6 +55,16 @@ class RunRecord(SaveConfigCallback):
             writer = trainer.logger.experiment._get_file_writer()
             for summary in hparams(flat, dict.fromkeys(HPARAM_METRICS, 0)):
                 writer.add_summary(summary)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Bad input that stops a run before its first checkpoint leaves no folder behind."""
+        folder = trainer.logger and trainer.logger.log_dir
+        if not (isinstance(exception, InputError) and trainer.is_global_zero and folder):
+            return
+        if trainer.state.fn == TrainerFn.FITTING and not (Path(folder) / "checkpoints").exists():
+            assert trainer.logger is not None
+            trainer.logger.finalize("failed")
+            shutil.rmtree(folder, ignore_errors=True)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         folder = trainer.log_dir  # asks all ranks
@@ -93,17 +106,12 @@ class RunRecord(SaveConfigCallback):
         return config
 
 
-def run_folder(trainer: Trainer) -> Path:
-    """The folder of the run whose checkpoint is evaluated."""
-    assert trainer.ckpt_path is not None
-    return Path(trainer.ckpt_path).parents[1]
-
-
 def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by path, without the `init_args` in it."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}/")
+            flat |= _flatten(value, prefix if key == "init_args" else f"{prefix}{key}/")
         elif not key.startswith("_"):
             flat[prefix + key] = value if isinstance(value, (bool, int, float)) else str(value)
     return flat
@@ -126,4 +134,6 @@ def _git_state() -> dict[str, Any] | None:
 
 
 def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        ["git", *arguments], capture_output=True, text=True, check=True, cwd=Path(__file__).parent
+    ).stdout.strip()

@@ -11,7 +11,7 @@ from vsae_lightning.errors import InputError
 
 
 class Sparsity(Callback):
-    """Logs `train/l0` (mean over tokens), `train/l0_std` (spread), and a histogram of feature density.
+    """Logs `train/l0` (mean over this rank's tokens), `train/l0_std` (spread), and a histogram of feature density.
 
     The density of a latent is the fraction of tokens, since the last histogram, in which it fired; the
     histogram `train/log10_density` is of its logarithm, with latents that never fired at the left end.
@@ -29,6 +29,7 @@ class Sparsity(Callback):
         self.histogram_every_n_steps = histogram_every_n_steps
         self._firing_counts: Tensor | None = None
         self._tokens = 0
+        self._logged_step = 0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -38,8 +39,10 @@ class Sparsity(Callback):
         counts = outputs["firing_counts"]
         self._firing_counts = counts if self._firing_counts is None else self._firing_counts + counts
         self._tokens += len(active) * trainer.world_size
-        if trainer.global_step % self.histogram_every_n_steps == 0:
+        step = trainer.global_step  # the same for all batches whose gradients are accumulated
+        if step % self.histogram_every_n_steps == 0 and step != self._logged_step:
             self._log_histogram(trainer)
+            self._logged_step = step
 
     def _log_histogram(self, trainer: Trainer) -> None:
         assert self._firing_counts is not None

@@ -1,5 +1,6 @@
 """Live activations of a language model, from text to batches."""
 
+from dataclasses import asdict
 from typing import Any, Literal, cast
 
 import torch
@@ -39,7 +40,8 @@ class ActivationDataModule(LightningDataModule):
         prepend_bos: Start every sequence with the tokenizer's BOS token (Pythia was trained without).
         drop_positions: First positions of every sequence that are left out: position 0 is an attention
             sink of huge norm in models without BOS.
-        max_norm_ratio: Also leave out activations whose norm is more than so many times the median.
+        max_norm_ratio: Also leave activations out of training whose norm is more than so many times the
+            median; held-out metrics count them all.
         max_tokens: Tokenise no more training tokens than this; None: all of the text.
         scale_to: Scale activations by one number so that E||x||^2 is d_in, or one.
         center: Subtract the mean of the activations first.
@@ -160,7 +162,23 @@ class ActivationDataModule(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """The position: training steps consumed. It is the same on every rank, so rank 0's serves all."""
-        return {"steps": self._steps_consumed()}
+        return {"steps": self._steps_consumed(), "layout": asdict(self.layout)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The trainer restores the count of steps; here the steps must mean the same rows as before.
+
+        Raises:
+            InputError: Training goes on with other sizes or another seed.
+        """
+        assert self.trainer is not None
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        for name, value in asdict(self.layout).items():
+            if state_dict["layout"][name] != value:
+                raise InputError(
+                    f"data.{name} is {value!r}, but the run of the checkpoint has "
+                    f"{state_dict['layout'][name]!r}; the stream could not go on where it was."
+                )
 
     def _steps_consumed(self) -> int:
         # The trainer's own count, which a checkpoint restores; every epoch, and a second fit, begins there.

@@ -36,7 +36,17 @@ def require_available(name: str, option: str, kind: str) -> None:
                 f"{option}: {name!r} is neither a local path nor cached, and {constants.ENDPOINT} cannot be reached. "
                 f"{_advice(kind)}"
             ) from None
-        constants.HF_HUB_OFFLINE = True
+        _stay_offline(kind)
+
+
+def _stay_offline(kind: str) -> None:
+    from huggingface_hub import constants
+
+    constants.HF_HUB_OFFLINE = True
+    if kind == "dataset":  # datasets keeps a copy of its own
+        import datasets
+
+        datasets.config.HF_HUB_OFFLINE = True
 
 
 def _is_cached(name: str, kind: str) -> bool:

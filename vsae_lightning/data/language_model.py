@@ -49,24 +49,26 @@ class LanguageModel:
 
         if Path(self.source).is_dir() and not (Path(self.source) / "tokenizer.json").is_file():
             raise InputError(f"model_name: {self.model_name!r} has no tokenizer.json; save its fast tokenizer there.")
-        tokenizer = AutoTokenizer.from_pretrained(self.source)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self.source)
+        except Exception as error:
+            raise self._unusable("tokenizer", error) from None
+        if len(tokenizer) > self.config.get_text_config().vocab_size:
+            raise InputError(f"model_name: {self.model_name!r} has a tokenizer with more tokens than the model.")
         if not tokenizer.is_fast:
             raise InputError(f"model_name: {self.model_name!r} has no fast tokenizer, which is needed.")
         return tokenizer
 
     def load(self, device: torch.device | str) -> None:
         """Load the weights, frozen, onto `device`."""
-        from safetensors import SafetensorError
         from transformer_lens.model_bridge import TransformerBridge
         from transformers.utils import logging
 
         logging.disable_progress_bar()
         try:
             bridge = TransformerBridge.boot_transformers(self.source, device=str(device), dtype=self.dtype)
-        except (OSError, SafetensorError) as error:
-            raise InputError(
-                f"model_name: {self.model_name!r} cannot be loaded: {str(error).splitlines()[0]}"
-            ) from None
+        except Exception as error:  # of TransformerLens, transformers, safetensors or torch, each with its own
+            raise self._unusable("weights", error) from None
         bridge.eval().requires_grad_(False)
         # The bridge asks for eager attention; what it is needed for, attention patterns, is not read here.
         if bridge.original_model._supports_sdpa:
@@ -94,6 +96,10 @@ class LanguageModel:
         except _HookReachedError:
             pass
         return captured[0]
+
+    def _unusable(self, what: str, error: Exception) -> InputError:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        return InputError(f"model_name: the {what} of {self.model_name!r} cannot be loaded: {reason}")
 
     def _width(self) -> int:
         config = self.config.get_text_config()

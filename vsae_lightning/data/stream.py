@@ -196,12 +196,7 @@ class ActivationStream:
     def _activations(self, chunk: Int[Tensor, " sequences"], block: int) -> Float[Tensor, "rows d_in"]:
         tokens = token_tensor(self.sequences, chunk).to(self.device)
         activations = self.model.activations(tokens)[:, self.layout.drop_positions :]
-        if not activations.isfinite().all():
-            finite = activations.isfinite().flatten(1).all(1).cpu()
-            raise InputError(
-                f"activations that are not finite in block {block}, sequences {chunk[~finite].tolist()[:8]}: "
-                "the model overflows in this dtype, or its weights are damaged; try --data.init_args.dtype float32."
-            )
+        _require_finite(activations, chunk, f"block {block}")
         return activations.flatten(0, 1)
 
     def _kept(self, rows: Float[Tensor, "rows d_in"]) -> Int[Tensor, " kept"]:
@@ -234,9 +229,10 @@ class HeldOutActivations:
             raise InputError(
                 f"there are only {len(sequences)} sequences to evaluate, fewer than the {world_size} ranks."
             )
-        # At least one chunk for every rank: one without any would skip the loop at whose end the others wait.
-        size = min(layout.lm_batch_sequences, len(sequences) // world_size)
-        self.chunks = torch.arange(len(sequences)).split(size)[rank::world_size]
+        # The same number of chunks for every rank, and none empty: ranks wait for each other after every batch.
+        per_rank = -(-len(sequences) // (layout.lm_batch_sequences * world_size))
+        chunks = min(per_rank, len(sequences) // world_size) * world_size
+        self.chunks = torch.arange(len(sequences)).tensor_split(chunks)[rank::world_size]
 
     def __len__(self) -> int:
         return len(self.chunks)
@@ -245,10 +241,22 @@ class HeldOutActivations:
         for chunk in self.chunks:
             tokens = token_tensor(self.sequences, chunk).to(self.device)
             activations = self.model.activations(tokens)
+            _require_finite(activations[:, self.drop_positions :], chunk, "the held-out text")
             positions = torch.arange(tokens.shape[1], device=self.device).expand_as(tokens)
             sequences = chunk.to(self.device)[:, None].expand_as(tokens)
             kept = (x[:, self.drop_positions :].flatten(0, 1) for x in (activations, tokens, positions, sequences))
             yield HeldOutBatch(*kept)
+
+
+def _require_finite(
+    activations: Float[Tensor, "sequences position d_in"], chunk: Int[Tensor, " sequences"], place: str
+) -> None:
+    if not activations.isfinite().all():
+        finite = activations.isfinite().flatten(1).all(1).cpu()
+        raise InputError(
+            f"activations that are not finite in {place}, sequences {chunk[~finite].tolist()[:8]}: "
+            "the model overflows in this dtype, or its weights are damaged; try --data.dtype float32."
+        )
 
 
 def token_tensor(sequences: Sequences, chunk: Int[Tensor, " sequences"]) -> Int[Tensor, "sequences position"]:

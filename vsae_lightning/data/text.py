@@ -190,7 +190,7 @@ class HuggingFaceText(TextSource):
                     yield text
         except InputError:
             raise
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # of the network, the file format or the builder
             raise self._load_error(error) from None
 
     def _load_error(self, error: Exception) -> InputError:

@@ -121,14 +121,24 @@ def _write(folder: Path, packer: _Packer, documents: Iterator[Document], max_tok
             if count == 0:
                 raise InputError(
                     f"the {split} documents hold fewer tokens than one context of {packer.context_length}: "
-                    "give more text, more documents, or another held_out_fraction."
+                    "give more text, more documents, or another held_out_fraction "
+                    "(a .txt file is one document unless text.init_args.separator cuts it)."
                 )
         layout = {"rows": counts, "context_length": packer.context_length, "dtype": packer.dtype.name}
         (temporary / "store.json").write_text(json.dumps(layout), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.replace(folder)
+        _move(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _move(temporary: Path, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        temporary.replace(folder)
+    except OSError:
+        # Another process made the same store meanwhile: equal names, equal content.
+        if not _is_whole(folder):
+            raise
 
 
 def _write_rows(folder: Path, packer: _Packer, documents: Iterator[Document], max_tokens: int | None) -> dict[str, int]:

@@ -23,6 +23,7 @@ from vsae_lightning.errors import InputError
 from vsae_lightning.metrics import L0, DeadFraction, ExplainedVariance, ReconstructionCosine
 from vsae_lightning.modules.auxk import auxk_loss
 from vsae_lightning.modules.schedules import WarmupDecay
+from vsae_lightning.modules.threshold import InferenceThreshold
 from vsae_lightning.modules.usage import FeatureUsage
 
 Decoder = Literal["unit", "free"]
@@ -69,6 +70,7 @@ class AutoencoderModule(LightningModule, ABC):
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.usage = FeatureUsage(autoencoder.d_sae)
+        self.threshold = InferenceThreshold()
         self.tokens_seen = 0
         self.loaded_step = 0
         self.register_buffer("input_mean", torch.zeros(autoencoder.d_in))
@@ -78,6 +80,8 @@ class AutoencoderModule(LightningModule, ABC):
         )
         self.l0_metric = L0()
         self.dead_metric = DeadFraction(autoencoder.d_sae)
+        # Buffers are equal on all ranks; broadcasting them before every pass would only cost time.
+        self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
 
     # ------------------------------------------------------------------ loss
 
@@ -108,7 +112,7 @@ class AutoencoderModule(LightningModule, ABC):
         Returns:
             A named tuple of scalars, among them `total`, `reconstruction` and `aux`.
         """
-        if noise is None:
+        if noise is None and self.training:
             noise = self.draw_noise(len(x), step, (0,))
         return self.terms(self.forward_pass(x, noise), step)
 
@@ -121,7 +125,7 @@ class AutoencoderModule(LightningModule, ABC):
         if not self.training or self.aux_weight == 0 or self.tokens_seen < self.dead_after_tokens:
             return forward.x.new_zeros(())
         dead = self.usage.dead(self.dead_after_tokens)
-        return auxk_loss(forward.x - forward.x_hat, forward.pre_acts, dead, self.autoencoder.W_dec)
+        return auxk_loss(forward.x - forward.x_hat, forward.pre_acts, dead, self.autoencoder.W_dec, self._rank_mean)
 
     def standardize(self, activations: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_in"]:
         """Raw activations to the units the autoencoder is trained in."""
@@ -151,6 +155,7 @@ class AutoencoderModule(LightningModule, ABC):
         tokens = len(x) * self.trainer.world_size
         self.tokens_seen += tokens
         self.usage.update(firing_counts, tokens)
+        self.threshold.update(forward.latents, self._rank_mean)
         terms = self.terms(forward, self.global_step)
         self._log_terms("train", terms, explained_variance=_explained_variance(forward), lr=self._lr())
         return {
@@ -175,7 +180,10 @@ class AutoencoderModule(LightningModule, ABC):
             lr = 2e-4 * (2**14 / self.autoencoder.d_sae) ** 0.5
             optimizer: torch.optim.Optimizer = torch.optim.Adam(self.parameters(), lr=lr)
         else:
-            optimizer = self.optimizer(self.parameters())
+            try:
+                optimizer = self.optimizer(self.parameters())
+            except ValueError as error:
+                raise InputError(f"model.init_args.optimizer: {error}") from None
         if self.scheduler is None:
             return optimizer
         scheduler = self.scheduler(optimizer)
@@ -240,6 +248,9 @@ class AutoencoderModule(LightningModule, ABC):
             {f"{stage}/{name}": value for name, value in values.items()}, batch_size=batch_size, sync_dist=sync_dist
         )
 
+    def _rank_mean(self, local: Tensor) -> Tensor:
+        return self.trainer.strategy.reduce(local, reduce_op="mean") if self._trainer is not None else local
+
     def _lr(self) -> float:
         return float(self.trainer.optimizers[0].param_groups[0]["lr"])
 
@@ -270,6 +281,7 @@ class AutoencoderModule(LightningModule, ABC):
         }
         plain.setdefault("_class_path", f"{type(self).__module__}.{type(self).__qualname__}")
         plain.setdefault("_instantiator", "lightning.pytorch.cli.instantiate_module")
+        self.hparams.clear()  # saving adds to what is there
         self.save_hyperparameters(plain)
 
 

@@ -44,6 +44,8 @@ class WarmupDecay(LRScheduler):
         settings = (self.warmup_steps, self.decay_fraction, self.total_steps)
         super().load_state_dict(state_dict)
         self.warmup_steps, self.decay_fraction, self.total_steps = settings
+        for group, lr in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
+            group["lr"] = lr
 
     def factor(self, step: int) -> float:
         """The multiple of the base learning rate at `step`."""
