@@ -1,11 +1,15 @@
-"""What the tests of the data package share: a tiny language model on disk and a corpus of nonsense."""
+"""What tests share: a tiny language model on disk, a corpus of nonsense, and one finished run on them."""
 
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
+
+from vsae_lightning.cli import main
 
 SENTENCE = "the quick brown fox jumps over a lazy dog and packs my box with five dozen liquor jugs"
 
@@ -64,3 +68,53 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("corpus") / "corpus.txt"
     path.write_text("\n\n".join(documents), encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="session")
+def config(tiny_model: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole YAML for a small run of either kind; positions, lanes and blocks all matter in it."""
+    folder = tmp_path_factory.mktemp("config")
+    model: dict[str, Any] = {
+        "d_sae": 96,
+        "sparsifier": {"class_path": "TopK", "init_args": {"k": 6}},
+        "sigma": "learned",
+        "kl_weight": 0.05,
+        "kl_warmup_steps": 5,
+        "dead_after_tokens": 256,
+        "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.003}},
+        "scheduler": {"class_path": "WarmupDecay", "init_args": {"warmup_steps": 3}},
+    }
+    data: dict[str, Any] = {
+        "model_name": str(tiny_model),
+        "hook_name": "blocks.1.hook_resid_post",
+        "text": {
+            "class_path": "TextFiles",
+            "init_args": {"paths": str(corpus), "separator": "\n\n", "held_out_fraction": 0.2},
+        },
+        "context_length": 16,
+        "batch_size": 64,
+        "block_sequences": 32,
+        "lm_batch_sequences": 3,
+        "validation_tokens": 240,  # five chunks, which two ranks cannot share equally
+        "cache_dir": str(folder / "cache"),
+    }
+    content = {
+        "seed_everything": 3,
+        "trainer": {"accelerator": "cpu", "max_steps": 12, "val_check_interval": 6, "log_every_n_steps": 1},
+        "model": {"class_path": "VSAE", "init_args": model},
+        "data": {"class_path": "ActivationDataModule", "init_args": data},
+        "sparsity": {"histogram_every_n_steps": 5},
+    }
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.fixture(scope="session")
+def run(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one finished run."""
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        main(["fit", "--config", str(config)])
+    return folder / "lightning_logs" / "version_0"

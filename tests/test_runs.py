@@ -20,56 +20,6 @@ STEPS = 12
 HOOK = "blocks.1.hook_resid_post"
 
 
-@pytest.fixture(scope="session")
-def config(tiny_model: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole YAML for a small run of either kind; positions, lanes and blocks all matter in it."""
-    folder = tmp_path_factory.mktemp("config")
-    model: dict[str, Any] = {
-        "d_sae": 96,
-        "sparsifier": {"class_path": "TopK", "init_args": {"k": 6}},
-        "sigma": "learned",
-        "kl_weight": 0.05,
-        "kl_warmup_steps": 5,
-        "dead_after_tokens": 256,
-        "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.003}},
-        "scheduler": {"class_path": "WarmupDecay", "init_args": {"warmup_steps": 3}},
-    }
-    data: dict[str, Any] = {
-        "model_name": str(tiny_model),
-        "hook_name": HOOK,
-        "text": {
-            "class_path": "TextFiles",
-            "init_args": {"paths": str(corpus), "separator": "\n\n", "held_out_fraction": 0.2},
-        },
-        "context_length": 16,
-        "batch_size": 64,
-        "block_sequences": 32,
-        "lm_batch_sequences": 3,
-        "validation_tokens": 240,  # five chunks, which two ranks cannot share equally
-        "cache_dir": str(folder / "cache"),
-    }
-    content = {
-        "seed_everything": 3,
-        "trainer": {"accelerator": "cpu", "max_steps": STEPS, "val_check_interval": 6, "log_every_n_steps": 1},
-        "model": {"class_path": "VSAE", "init_args": model},
-        "data": {"class_path": "ActivationDataModule", "init_args": data},
-        "sparsity": {"histogram_every_n_steps": 5},
-    }
-    path = folder / "run.yaml"
-    path.write_text(yaml.safe_dump(content))
-    return path
-
-
-@pytest.fixture(scope="session")
-def run(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of one finished run."""
-    folder = tmp_path_factory.mktemp("runs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        main(["fit", "--config", str(config)])
-    return folder / "lightning_logs" / "version_0"
-
-
 def checkpoint(run: Path) -> dict[str, Any]:
     loaded: dict[str, Any] = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     return loaded

@@ -96,13 +96,14 @@ class SparseAutoencoder(Part):
         """Turn an autoencoder of scale * (x - mean) into the equal one of x, in place.
 
         Latents keep their values, so that a posterior and its prior keep their units; the decoder rows
-        are divided by `scale`.
+        are divided by `scale`, and so no longer of norm 1.
         """
         for weights in self._encoder_weights():
             weights.mul_(scale)
         if not self.pre_bias:
             for weights, bias in zip(self._encoder_weights(), self._encoder_biases(), strict=True):
                 bias.sub_(mean @ weights)
+        self.decoder = "free"
         self.W_dec.div_(scale)
         self.b_dec.div_(scale).add_(mean)
 
