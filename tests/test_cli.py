@@ -76,6 +76,7 @@ BAD_OPTIONS = [
     (["--data.context_length", "1"], "context_length is 1; it must be larger than drop_positions, 1."),
     (["--data.text.class_path", "TextFile"], "data.text: there is no class 'TextFile'."),
     (["--trainer.max_stps", "4"], "there is no option --trainer.max_stps. Did you mean max_steps"),
+    (["--model.sparsifer.k", "16"], "there is no option --model.sparsifer.k. Did you mean sparsifier"),
     (["--config", "nowhere.yaml"], "nowhere.yaml"),
     (["--ckpt_path", "nowhere.ckpt"], "ckpt_path: there is no file 'nowhere.ckpt'."),
     (["--ckpt_path", "last"], "there is no lightning_logs/version_*/checkpoints/last.ckpt"),

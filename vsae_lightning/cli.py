@@ -79,6 +79,8 @@ def _options_of_run(command: str, run: str) -> list[str]:
     if folder.is_file():
         checkpoint, folder = folder, folder.resolve().parents[1]
     config = folder / "config.yaml"
+    if config.exists() and not checkpoint.exists():
+        raise InputError(f"RUN: {str(folder)!r} has no checkpoint yet; see --checkpoint.every_n_steps.")
     for path in (folder, config, checkpoint):
         if not path.exists():
             raise InputError(f"RUN: {str(path)!r} does not exist; give a run folder such as lightning_logs/version_0.")

@@ -6,7 +6,11 @@ from importlib import import_module
 
 from vsae_lightning.errors import did_you_mean
 
-TRAINER = "lightning.pytorch.Trainer"
+OWNERS = {
+    "trainer": ("lightning.pytorch.Trainer",),
+    "model": ("vsae_lightning.SAE", "vsae_lightning.VSAE"),
+    "data": ("vsae_lightning.ActivationDataModule",),
+}
 CLASSES = {
     "model": ("SAE", "VSAE"),
     "data": ("ActivationDataModule",),
@@ -16,12 +20,12 @@ CLASSES = {
 }
 
 
-def explain(message: str, command: str) -> str:
-    """The innermost complaint of a message that nests every type that was tried."""
+def explain(message: str, command: str, options: list[str]) -> str:
+    """The innermost complaint of a message that nests every type that was tried, about one of `options`."""
     message = " ".join(message.split())
     if missing := re.search(r"arguments are required: (.*)", message):
-        options = missing[1].replace(f"{command}.", "--")
-        return f"{options} is missing: give --config FILE.yaml, e.g. configs/quickstart.yaml."
+        absent = missing[1].replace(f"{command}.", "--")
+        return f"{absent} is missing: give --config FILE.yaml, e.g. configs/quickstart.yaml."
     keys = re.findall(r'Parser key "([\w.]+)":', message)
     place = ".".join(keys)
     if unknown := re.search(r"class_path '([\w.]+)': (?:Option|Key) '([\w.]+)' is not (?:accepted|expected)", message):
@@ -36,7 +40,10 @@ def explain(message: str, command: str) -> str:
     if wrong := re.search(r"Expected a (?:<class '([\w.]+)'>|typing\.([\w\[\]', ]+?))\. Got value: (\S+)", message):
         return f"{place} is {wrong[3]!r}; it must be of type {wrong[1] or wrong[2]}."
     if stray := re.search(r"unrecognized arguments: --([\w.]+)", message):
-        return f"there is no option --{stray[1]}.{did_you_mean(stray[1].rsplit('.', 1)[-1], _options(TRAINER))}"
+        typed = next((option for option in options if stray[1] in option), f"--{stray[1]}").split("=")[0]
+        group, _, path = typed.lstrip("-").partition(".")
+        names = {name for owner in OWNERS.get(group, ()) for name in _options(owner)}
+        return f"there is no option {typed}.{did_you_mean(path.split('.')[0], sorted(names))}"
     return message
 
 

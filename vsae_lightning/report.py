@@ -9,6 +9,11 @@ from rich.table import Table
 from vsae_lightning.callbacks.run_folder import run_folder
 
 STAGES = {"fit": "val", "validate": "val", "test": "test", "predict": None}
+COVERAGE = {
+    "fit": "the first validation_tokens",
+    "validate": "the first validation_tokens",
+    "test": "all held-out text",
+}
 MEANING = {
     "explained_variance": "1 - sum|x - x_hat|^2 / sum|x - mean|^2",
     "cosine": "mean cosine of x and x_hat",
@@ -29,7 +34,7 @@ def report(trainer: Trainer, command: str) -> None:
     console = Console()
     held_out = [name for name in trainer.callback_metrics if name.split("/")[0] == STAGES[command]]
     if held_out:
-        table = Table("metric", "value", "meaning", title="held-out metrics")
+        table = Table("metric", "value", "meaning", title=f"held-out metrics ({COVERAGE[command]})")
         for name in sorted(held_out):
             table.add_row(name, f"{float(trainer.callback_metrics[name]):.4f}", MEANING.get(name.split("/")[1], ""))
         console.print(table)

@@ -133,7 +133,7 @@ def run(command: str, options: list[str]) -> None:
             args=[command, *options],
         )
     except ArgumentError as error:
-        raise InputError(explain(str(error), command)) from None
+        raise InputError(explain(str(error), command, options)) from None
     except MisconfigurationException as error:
         raise InputError(str(error)) from None
     except ValueError as error:

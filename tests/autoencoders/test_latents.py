@@ -20,6 +20,11 @@ def test_dense_decode_and_counts_by_hand(latents: Latents) -> None:
 
 
 @BOTH
+def test_l1_weighs_by_the_norms(latents: Latents) -> None:
+    assert latents.l1(torch.tensor([1.0, 10.0, 100.0, 1000.0])).tolist() == [200.5, 1000.0]
+
+
+@BOTH
 @pytest.mark.parametrize("sigma", [0.5, torch.tensor([[0.5] * 4] * 2)], ids=["fixed", "per latent"])
 def test_sum_active_counts_active_latents_alone(latents: Latents, sigma: float | torch.Tensor) -> None:
     mean = torch.tensor([[1.0, 10.0, 100.0, 1000.0], [1.0, 10.0, 100.0, 1000.0]])

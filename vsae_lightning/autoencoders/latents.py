@@ -33,6 +33,10 @@ class DenseLatents:
         """In how many rows each latent is active."""
         return (self.values != 0).sum(0)
 
+    def l1(self, norms: Float[Tensor, " d_sae"]) -> Float[Tensor, " batch"]:
+        """sum_j |f_j| norms_j."""
+        return (self.values.abs() * norms).sum(-1)
+
     def sum_active(self, quantity: PerLatent, posterior: Posterior) -> Float[Tensor, " batch"]:
         """The sum over the active latents of a quantity of their posteriors."""
         return (quantity(posterior) * (self.values != 0)).sum(-1)
@@ -61,6 +65,10 @@ class SparseLatents:
         """In how many rows each latent is active."""
         zeros = torch.zeros(self.d_sae, dtype=torch.long, device=self.values.device)
         return zeros.index_add(0, self.indices.flatten(), self._active().flatten().long())
+
+    def l1(self, norms: Float[Tensor, " d_sae"]) -> Float[Tensor, " batch"]:
+        """sum_j |f_j| norms_j."""
+        return (self.values.abs() * norms[self.indices]).sum(-1)
 
     def sum_active(self, quantity: PerLatent, posterior: Posterior) -> Float[Tensor, " batch"]:
         """The sum over the active latents of a quantity of their posteriors; computed for these alone."""

@@ -22,7 +22,7 @@ AUTOENCODERS = {cls.__name__: cls for cls in (SparseAutoencoder, VariationalAuto
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> SparseAutoencoder:
-    """The autoencoder of a run, in the units of the raw activations and in eval mode.
+    """The autoencoder of a run, in the units of the raw activations, frozen and in eval mode.
 
     No language model is loaded and no code of the file is executed.
 
@@ -35,13 +35,13 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> SparseAutoenco
     """
     path = Path(path)
     if (path / CONFIG_FILE).is_file():
-        return _load_exported(path).to(device)
+        return _load_exported(path).to(device).requires_grad_(False)
     checkpoint = read_checkpoint(find_checkpoint(path))
     autoencoder = build(checkpoint["autoencoder"])
     state: dict[str, Tensor] = checkpoint["state_dict"]
     _load_weights(autoencoder, {k[len("autoencoder.") :]: v for k, v in state.items() if k.startswith("autoencoder.")})
     autoencoder.fold_input_scaling(state["input_mean"], state["input_scale"])
-    return autoencoder.to(device)
+    return autoencoder.to(device).requires_grad_(False)
 
 
 def save(autoencoder: SparseAutoencoder, folder: str | Path) -> None:

@@ -69,20 +69,21 @@ class RunRecord(SaveConfigCallback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         folder = trainer.log_dir  # asks all ranks
         if folder is not None and trainer.is_global_zero:
-            self._write_metrics(Path(folder) / "fit.json", trainer, pl_module)
+            checkpoint = Path(folder) / "checkpoints" / "last.ckpt"
+            self._write_metrics(Path(folder) / "fit.json", trainer, pl_module, str(checkpoint))
 
     @rank_zero_only
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == TrainerFn.VALIDATING:
-            self._write_metrics(run_folder(trainer) / "validate.json", trainer, pl_module)
+            self._write_metrics(run_folder(trainer) / "validate.json", trainer, pl_module, str(trainer.ckpt_path))
 
     @rank_zero_only
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._write_metrics(run_folder(trainer) / "test.json", trainer, pl_module)
+        self._write_metrics(run_folder(trainer) / "test.json", trainer, pl_module, str(trainer.ckpt_path))
 
-    def _write_metrics(self, path: Path, trainer: Trainer, pl_module: LightningModule) -> None:
+    def _write_metrics(self, path: Path, trainer: Trainer, pl_module: LightningModule, checkpoint: str) -> None:
         metrics = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
-        tokens = {"train/tokens": pl_module.tokens_seen, "checkpoint": trainer.ckpt_path and str(trainer.ckpt_path)}
+        tokens = {"train/tokens": pl_module.tokens_seen, "checkpoint": checkpoint}
         write_json(path, {**metrics, **tokens, **self._origin(trainer)})
 
     def _origin(self, trainer: Trainer) -> dict[str, Any]:

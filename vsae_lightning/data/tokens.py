@@ -122,7 +122,7 @@ def _write(folder: Path, packer: _Packer, documents: Iterator[Document], max_tok
                 raise InputError(
                     f"the {split} documents hold fewer tokens than one context of {packer.context_length}: "
                     "give more text, more documents, or another held_out_fraction "
-                    "(a .txt file is one document unless text.init_args.separator cuts it)."
+                    "(a .txt file is one document unless --data.text.separator cuts it)."
                 )
         layout = {"rows": counts, "context_length": packer.context_length, "dtype": packer.dtype.name}
         (temporary / "store.json").write_text(json.dumps(layout), encoding="utf-8")

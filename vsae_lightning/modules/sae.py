@@ -82,7 +82,8 @@ class SAE(AutoencoderModule):
 
     def terms(self, forward: ForwardPass, step: int) -> SAETerms:
         reconstruction = self.reconstruction_loss(forward)
-        l1 = self.l1_loss(forward) if self.l1_weight else forward.x.new_zeros(())
+        l1 = self.l1_loss(forward)
+        l1 = l1 if self.l1_weight else l1.detach()  # reported all the same
         l1_weight = self.l1_weight * linear_warmup(step, self.l1_warmup_steps)
         aux = self.aux_loss(forward)
         total = reconstruction + l1_weight * l1 + self.aux_weight * aux
@@ -90,5 +91,4 @@ class SAE(AutoencoderModule):
 
     def l1_loss(self, forward: ForwardPass) -> Float[Tensor, ""]:
         """sum_j |f_j| ||W_dec[j]||, mean over the batch."""
-        norms = self.autoencoder.W_dec.norm(dim=-1)
-        return (forward.latents.dense().abs() * norms).sum(-1).mean()
+        return forward.latents.l1(self.autoencoder.W_dec.norm(dim=-1)).mean()
