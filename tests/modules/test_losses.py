@@ -118,7 +118,7 @@ def test_vsae_loss(kind: str, sigma: Any, kl_on: Any, relu_mean: bool) -> None:
 
 
 def test_published_run_is_half_the_clamped_square_on_all_latents() -> None:
-    """The loss that the authors' code computes with var_flag = 0 (shared definitions: the paper's "as run")."""
+    """The loss that the authors' code computes with var_flag = 0."""
     module = randomised(
         vl.VSAE(
             D_IN,

@@ -22,7 +22,7 @@ def remove_parallel_gradient_(grad: Float[Tensor, "d_sae d_in"], W_dec: Float[Te
     """Subtract from each row's gradient its part along the (unit) row: g -= (g . w) w, in place.
 
     What is left moves the row along the sphere, so that clipping and Adam see only the part of the
-    gradient that renormalisation keeps (Bricken et al. 2023, appendix "Advice for training").
+    gradient that renormalisation keeps (Bricken et al. 2023).
     """
     grad.sub_((grad * W_dec).sum(-1, keepdim=True) * W_dec)
 
