@@ -3,9 +3,11 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 
 import vsae_lightning as vl
 from vsae_lightning.cli import COMMANDS, main
@@ -64,8 +66,14 @@ BAD_OPTIONS = [
     (["--model.sparsifier.k", "5000"], "TopK: k is 5000, more than the 2048 latents of d_sae"),
     (["--model.sparsifier", "Topk"], "model.sparsifier: there is no class 'Topk'."),
     (["--model.kl_weight", "-1"], "kl_weight is -1.0; it must be at least 0."),
+    (
+        ["--model.sigma", "learnt"],
+        "model.sigma is 'learnt'; it must be one of: float, Literal['learned', 'closed_form'].",
+    ),
+    (["--model.covariance", "encoder"], "kl_weight must be 0 with covariance: encoder"),
+    (["--model.prior", "Laplac"], "there is no class 'Laplac'. Known: CorrelatedNormal, Laplace, ScaledNormal"),
     (["--model.kl_on", "some"], "model.kl_on is 'some'; it must be of type Literal['all', 'selected']."),
-    (["--model", "VSEA"], "model: there is no class 'VSEA'. Known: SAE, VSAE."),
+    (["--model", "VSEA"], "model: there is no class 'VSEA'. Known: SAE, VSAE, Ensemble."),
     (
         ["--data.hook_name", "blocks.9.hook_resid_post"],
         "(4 layers) has no hook 'blocks.9.hook_resid_post'. Did you mean",
@@ -95,6 +103,38 @@ def test_bad_options_are_named(
     monkeypatch.chdir(tmp_path)
     assert expected in complaint(["fit", *QUICKSTART, *options], capsys)
     assert list(tmp_path.iterdir()) == []
+
+
+BAD_MEMBERS: list[tuple[Any, str]] = [
+    ({"class_path": "SAEE"}, "model.members: there is no class 'SAEE'. Known: SAE, VSAE."),
+    ({"init_args": {"d_sea": 8}}, "model.members: SAE has no option 'd_sea'. Did you mean d_sae"),
+    ({"init_args": {"d_sae": "many"}}, "model.members.d_sae is 'many'; it must be of type int."),
+    ({"init_args": {"decoder": "unitary"}}, "model.members.decoder is 'unitary'; it must be of type Literal"),
+    ({"init_args": {"sparsifier": {"class_path": "Topk"}}}, "model.members.sparsifier: there is no class 'Topk'."),
+    ({"init_args": {"d_sae": 0}}, "d_sae is 0; it must be at least 1."),
+    ({"init_args": {"d_sae": 8, "aux_weight": -1.0}}, "aux_weight is -1.0; it must be at least 0."),
+    ({"init_args": {}}, "model.members: SAE needs d_sae."),
+]
+
+
+@pytest.mark.parametrize(("member", "expected"), BAD_MEMBERS, ids=[str(i) for i, _ in enumerate(BAD_MEMBERS)])
+def test_bad_members_are_named(
+    member: Any, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    init_args = {"sparsifier": {"class_path": "TopK", "init_args": {"k": 4}}, **member.get("init_args", {})}
+    members = {"good": {"class_path": "SAE", "init_args": {"d_sae": 8, "sparsifier": {"class_path": "ReLU"}}}}
+    members["bad"] = {"class_path": member.get("class_path", "SAE"), "init_args": init_args}
+    data = {"d_in": 4, "num_features": 8, "mean_active": 2.0}
+    content = {
+        "trainer": {"max_steps": 1, "accelerator": "cpu"},
+        "model": {"class_path": "Ensemble", "init_args": {"members": members}},
+        "data": {"class_path": "SyntheticDataModule", "init_args": data},
+    }
+    path = tmp_path / "bad.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    monkeypatch.chdir(tmp_path)
+    assert expected in complaint(["fit", "--config", str(path)], capsys)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 BAD_COMMANDS = [

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from vsae_lightning.cli import main
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 MODELS = sorted(CONFIGS.rglob("*.yaml"))
 SMALL = ["--trainer.accelerator", "cpu", "--trainer.max_steps", "2", "--trainer.val_check_interval", "2"]
-SMALL += ["--data.block_sequences", "16", "--data.batch_size", "256", "--data.validation_tokens", "256"]
+LIVE = ["--data.block_sequences", "16", "--data.validation_tokens", "256"]
 BUNDLED_TEXT = ["--data.text", "BundledText", "--data.max_tokens", "20000"]
+STAND_INS = {"EleutherAI/pythia-70m-deduped": "pythia", "models/smollm2-135m": "smollm2"}
 
 
 @pytest.fixture(scope="session")
@@ -68,17 +70,23 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_config_trains(
     config: Path, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = list(SMALL)
-    for kind in ("pythia", "smollm2"):
-        if config.parent.name.startswith(kind):
-            options += [*BUNDLED_TEXT, "--data.model_name", str(request.getfixturevalue(kind))]
+    data = yaml.safe_load(config.read_text())["data"]
+    model_name = data["init_args"].get("model_name")
+    options = [*SMALL, "--data.batch_size", "192" if model_name else "256"]
+    if model_name is not None:
+        options += LIVE
+    if model_name in STAND_INS:
+        options += [*BUNDLED_TEXT, "--data.model_name", str(request.getfixturevalue(STAND_INS[model_name]))]
     monkeypatch.chdir(tmp_path)
     main(["fit", "--config", str(config), *options])
     saved = torch.load(tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt", weights_only=True)
     assert saved["global_step"] == 2
-    assert saved["tokens_seen"] == 512
+    for member in saved.get("members", {"": saved}).values():
+        assert member["tokens_seen"] == 2 * (192 if model_name else 256)
     assert all(value.isfinite().all() for value in saved["state_dict"].values())
-    assert saved["state_dict"]["autoencoder.W_enc"].dtype == torch.float32
+    encoders = [value for name, value in saved["state_dict"].items() if name.endswith("autoencoder.W_enc")]
+    assert len(encoders) == len(saved.get("members", [""]))
+    assert all(W_enc.dtype == torch.float32 for W_enc in encoders)
 
 
 @pytest.mark.parametrize("config", MODELS, ids=lambda path: str(path.relative_to(CONFIGS)))

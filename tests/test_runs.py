@@ -81,13 +81,14 @@ def test_the_language_model_is_in_no_checkpoint(run: Path) -> None:
         "autoencoder",
         "input_mean",
         "input_scale",
-        "threshold",
+        "input_energy",
+        "residual_variance",
         "usage",
     }
     assert content["ActivationDataModule"]["steps"] == STEPS
     assert content["hyper_parameters"]["sparsifier"] == {
         "class_path": "vsae_lightning.TopK",
-        "init_args": {"k": 6, "by": "value"},
+        "init_args": {"k": 6, "by": "value", "k_start": None, "k_anneal_steps": 0},
     }
 
 

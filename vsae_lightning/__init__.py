@@ -9,33 +9,57 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vsae_lightning.autoencoders.base import SparseAutoencoder
-    from vsae_lightning.autoencoders.priors import Prior, StandardNormal
-    from vsae_lightning.autoencoders.sparsifiers import ReLU, Sparsifier, TopK
+    from vsae_lightning.autoencoders.gates import Gated, JumpReLU
+    from vsae_lightning.autoencoders.matryoshka import Matryoshka
+    from vsae_lightning.autoencoders.priors import (
+        CorrelatedNormal,
+        Laplace,
+        Prior,
+        ScaledNormal,
+        SpikeAndSlab,
+        StandardNormal,
+    )
+    from vsae_lightning.autoencoders.sparsifiers import Dense, ReLU, Sparsifier
     from vsae_lightning.autoencoders.storage import load, save
+    from vsae_lightning.autoencoders.topk import BatchTopK, ProbabilisticTopK, TopK
     from vsae_lightning.autoencoders.variational import VariationalAutoencoder
     from vsae_lightning.data.datamodule import ActivationDataModule
+    from vsae_lightning.data.synthetic import SyntheticDataModule
     from vsae_lightning.data.text import BundledText, HuggingFaceText, TextFiles, TextSource
     from vsae_lightning.errors import InputError
+    from vsae_lightning.modules.ensemble import Ensemble
     from vsae_lightning.modules.sae import SAE
     from vsae_lightning.modules.schedules import WarmupDecay
     from vsae_lightning.modules.vsae import VSAE
 
 _HOMES = {
     "SparseAutoencoder": "autoencoders.base",
+    "Gated": "autoencoders.gates",
+    "JumpReLU": "autoencoders.gates",
+    "Matryoshka": "autoencoders.matryoshka",
+    "CorrelatedNormal": "autoencoders.priors",
+    "Laplace": "autoencoders.priors",
     "Prior": "autoencoders.priors",
+    "ScaledNormal": "autoencoders.priors",
+    "SpikeAndSlab": "autoencoders.priors",
     "StandardNormal": "autoencoders.priors",
+    "Dense": "autoencoders.sparsifiers",
     "ReLU": "autoencoders.sparsifiers",
     "Sparsifier": "autoencoders.sparsifiers",
-    "TopK": "autoencoders.sparsifiers",
     "load": "autoencoders.storage",
     "save": "autoencoders.storage",
+    "BatchTopK": "autoencoders.topk",
+    "ProbabilisticTopK": "autoencoders.topk",
+    "TopK": "autoencoders.topk",
     "VariationalAutoencoder": "autoencoders.variational",
     "ActivationDataModule": "data.datamodule",
+    "SyntheticDataModule": "data.synthetic",
     "BundledText": "data.text",
     "HuggingFaceText": "data.text",
     "TextFiles": "data.text",
     "TextSource": "data.text",
     "InputError": "errors",
+    "Ensemble": "modules.ensemble",
     "SAE": "modules.sae",
     "WarmupDecay": "modules.schedules",
     "VSAE": "modules.vsae",
@@ -46,14 +70,26 @@ __all__ = [
     "SAE",
     "VSAE",
     "ActivationDataModule",
+    "BatchTopK",
     "BundledText",
+    "CorrelatedNormal",
+    "Dense",
+    "Ensemble",
+    "Gated",
     "HuggingFaceText",
     "InputError",
+    "JumpReLU",
+    "Laplace",
+    "Matryoshka",
     "Prior",
+    "ProbabilisticTopK",
     "ReLU",
+    "ScaledNormal",
     "SparseAutoencoder",
     "Sparsifier",
+    "SpikeAndSlab",
     "StandardNormal",
+    "SyntheticDataModule",
     "TextFiles",
     "TextSource",
     "TopK",

@@ -21,3 +21,10 @@ class HeldOutBatch(NamedTuple):
     token_ids: Int[Tensor, " batch"]
     positions: Int[Tensor, " batch"]
     sequences: Int[Tensor, " batch"]
+
+
+class SyntheticBatch(NamedTuple):
+    """Held-out activations of a known dictionary, with the strength of every true feature (0: absent)."""
+
+    activations: Float[Tensor, "batch d_in"]
+    codes: Float[Tensor, "batch num_features"]

@@ -19,3 +19,10 @@ def did_you_mean(name: str, known: Iterable[str], limit: int = 3) -> str:
     """` Did you mean a, b?`, or nothing when no known name is near."""
     near = difflib.get_close_matches(name, list(known), n=limit, cutoff=0.5)
     return f" Did you mean {', '.join(near)}?" if near else ""
+
+
+def require_at_least(minimum: float, **values: float) -> None:
+    """Raise `InputError` for the first value below `minimum` (or not a number), by its option's name."""
+    for name, value in values.items():
+        if not value >= minimum:
+            raise InputError(f"{name} is {value}; it must be at least {minimum}.")

@@ -10,9 +10,9 @@ from vsae_lightning.callbacks.run_folder import run_folder
 
 STAGES = {"fit": "val", "validate": "val", "test": "test", "predict": None}
 COVERAGE = {
-    "fit": "the first validation_tokens",
-    "validate": "the first validation_tokens",
-    "test": "all held-out text",
+    "fit": "the validation split",
+    "validate": "the validation split",
+    "test": "all that is held out",
 }
 MEANING = {
     "explained_variance": "1 - sum|x - x_hat|^2 / sum|x - mean|^2",
@@ -20,10 +20,24 @@ MEANING = {
     "l0": "active latents per token",
     "dead_fraction": "latents that never fired",
     "loss": "what is minimised, but for AuxK; scaled units",
-    "l1": "sum |f| |W_dec| per token",
+    "sparsity": "the sparsifier's penalty per token",
+    "side": "further reconstructions, per token",
+    "gate_kl": "nats, over all latents: 0 when used alike",
+    "firing_precision": "of matched latents, against their features",
+    "firing_recall": "of matched latents, against their features",
+    "firing_f1": "of matched latents, against their features",
+    "split_fraction": "features that several latents share",
+    "absorbed_fraction": "parents silenced by a child",
+    "sigma_calibration": "rms error of the mean in sigmas: 1 is right",
+    "kl_matched": "nats per latent that stands for a feature",
+    "kl_unmatched": "nats per other latent",
+    "mmcs": "mean of best cosine of true features",
+    "mcc": "mean cosine, features matched one to one",
     "reconstruction": "|x - x_hat|^2 per token, scaled units",
     "kl": "nats per token",
 }
+# Of an ensemble, what fits into a terminal; all is in the JSON.
+MEMBER_COLUMNS = ("explained_variance", "l0", "dead_fraction", "kl", "gate_kl", "mmcs", "mcc", "firing_f1")
 
 
 def report(trainer: Trainer, command: str) -> None:
@@ -32,14 +46,37 @@ def report(trainer: Trainer, command: str) -> None:
     if not trainer.is_global_zero:
         return
     console = Console()
-    held_out = [name for name in trainer.callback_metrics if name.split("/")[0] == STAGES[command]]
+    held_out = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    held_out = {name: value for name, value in held_out.items() if name.split("/")[0] == STAGES[command]}
     if held_out:
-        table = Table("metric", "value", "meaning", title=f"held-out metrics ({COVERAGE[command]})")
-        for name in sorted(held_out):
-            table.add_row(name, f"{float(trainer.callback_metrics[name]):.4f}", MEANING.get(name.split("/")[1], ""))
-        console.print(table)
+        table = _of_members if any(name.count("/") == 2 for name in held_out) else _of_one
+        console.print(table(held_out, f"held-out metrics ({COVERAGE[command]})"))
     elif command == "fit":
         console.print(f"no validation ran; for held-out metrics: vsae test {folder}", highlight=False)
     console.print(f"run: {folder}", highlight=False)
     if command == "fit":
         console.print(f"next: tensorboard --logdir lightning_logs\n      vsae test {folder}", highlight=False)
+
+
+def _of_one(metrics: dict[str, float], title: str) -> Table:
+    """A row per metric, with what it means."""
+    table = Table("metric", "value", "meaning", title=title)
+    for name in sorted(metrics):
+        table.add_row(name, f"{metrics[name]:.4f}", MEANING.get(name.split("/")[1], ""))
+    return table
+
+
+def _of_members(metrics: dict[str, float], title: str) -> Table:
+    """A row per member of an ensemble, a column per metric."""
+    members: dict[str, dict[str, float]] = {}
+    for name, value in metrics.items():
+        _, member, metric = name.split("/")
+        members.setdefault(member, {})[metric] = value
+    columns = [metric for metric in MEMBER_COLUMNS if any(metric in values for values in members.values())]
+    table = Table(title=title)
+    table.add_column("member", no_wrap=True)
+    for column in columns:
+        table.add_column(column.replace("_", "\n"), no_wrap=True)
+    for member, values in members.items():
+        table.add_row(member, *(f"{values[column]:.4f}" if column in values else "" for column in columns))
+    return table

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from vsae_lightning.autoencoders.storage import read_checkpoint
 from vsae_lightning.callbacks import (
     DeadFeatures,
+    DictionaryRecovery,
     LastCheckpoint,
     LatentsWriter,
     Sparsity,
@@ -21,8 +22,10 @@ from vsae_lightning.callbacks import (
 )
 from vsae_lightning.callbacks.run_record import RunRecord
 from vsae_lightning.data.datamodule import ActivationDataModule
+from vsae_lightning.data.synthetic import SyntheticDataModule
 from vsae_lightning.errors import InputError, input_error_behind
-from vsae_lightning.modules.base import AutoencoderModule
+from vsae_lightning.modules.ensemble import Ensemble
+from vsae_lightning.modules.members import MembersModule
 from vsae_lightning.modules.sae import SAE
 from vsae_lightning.modules.vsae import VSAE
 from vsae_lightning.option_errors import explain
@@ -43,7 +46,7 @@ TRAINER_DEFAULTS = {
     },
 }
 # The classes that `class_path` names in short; importing them makes them known to the parser.
-SHORT_NAMES = (SAE, VSAE, ActivationDataModule)
+SHORT_NAMES = (SAE, VSAE, Ensemble, ActivationDataModule, SyntheticDataModule)
 
 
 class TrainingCLI(LightningCLI):
@@ -53,6 +56,7 @@ class TrainingCLI(LightningCLI):
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
         parser.add_lightning_class_args(DeadFeatures, "dead_features")
         parser.add_lightning_class_args(Sparsity, "sparsity")
+        parser.add_lightning_class_args(DictionaryRecovery, "dictionary_recovery")
         parser.add_lightning_class_args(Throughput, "throughput")
         parser.add_lightning_class_args(TrainingProgress, "progress")
         parser.add_lightning_class_args(LatentsWriter, "latents")
@@ -79,7 +83,7 @@ class TrainingCLI(LightningCLI):
         checkpoint = self._checkpoint()
         if checkpoint is None:
             return
-        trained, given = checkpoint["autoencoder"]["init_args"]["d_in"], self.datamodule.d_in
+        trained, given = checkpoint["hyper_parameters"]["d_in"], self.datamodule.d_in
         if trained != given:
             raise InputError(f"the checkpoint has d_in {trained}, but the activations of this data have {given}.")
 
@@ -120,7 +124,7 @@ def run(command: str, options: list[str]) -> None:
     _quieten()
     try:
         cli = TrainingCLI(
-            model_class=AutoencoderModule,
+            model_class=MembersModule,
             datamodule_class=LightningDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,

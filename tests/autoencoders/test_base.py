@@ -1,3 +1,5 @@
+"""The autoencoder by hand: encode, decode, start, folding."""
+
 from typing import Any
 
 import pytest

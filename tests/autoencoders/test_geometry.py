@@ -1,3 +1,5 @@
+"""The geometry of the dictionary, by hand and by an optimiser."""
+
 import torch
 from scipy.optimize import minimize
 

@@ -1,3 +1,5 @@
+"""Dense and sparse latents by hand, and against each other."""
+
 import pytest
 import torch
 

@@ -1,3 +1,5 @@
+"""Selections by hand."""
+
 import pytest
 import torch
 
@@ -7,16 +9,16 @@ Z = torch.tensor([[3.0, -5.0, 1.0, 2.0], [-1.0, -2.0, -3.0, 0.5]])
 
 
 def test_relu_keeps_positive_values() -> None:
-    assert ReLU()(Z).dense().tolist() == [[3.0, 0.0, 1.0, 2.0], [0.0, 0.0, 0.0, 0.5]]
+    assert ReLU()(Z, Z).dense().tolist() == [[3.0, 0.0, 1.0, 2.0], [0.0, 0.0, 0.0, 0.5]]
 
 
 def test_topk_by_value_keeps_the_largest_and_cuts_negatives() -> None:
-    assert TopK(2)(Z).dense().tolist() == [[3.0, 0.0, 0.0, 2.0], [0.0, 0.0, 0.0, 0.5]]
-    assert TopK(2)(Z).active_per_row().tolist() == [2, 1]
+    assert TopK(2)(Z, Z).dense().tolist() == [[3.0, 0.0, 0.0, 2.0], [0.0, 0.0, 0.0, 0.5]]
+    assert TopK(2)(Z, Z).active_per_row().tolist() == [2, 1]
 
 
 def test_topk_by_magnitude_keeps_signs() -> None:
-    assert TopK(2, by="magnitude")(Z).dense().tolist() == [[3.0, -5.0, 0.0, 0.0], [0.0, -2.0, -3.0, 0.0]]
+    assert TopK(2, by="magnitude")(Z, Z).dense().tolist() == [[3.0, -5.0, 0.0, 0.0], [0.0, -2.0, -3.0, 0.0]]
 
 
 @pytest.mark.parametrize("k", [1, 4])
@@ -25,14 +27,14 @@ def test_topk_edges(k: int) -> None:
     for row in range(2):
         for column in Z[row].argsort(descending=True)[:k]:
             expected[row, column] = Z[row, column].clamp_min(0)
-    assert torch.equal(TopK(k)(Z).dense(), expected)
+    assert torch.equal(TopK(k)(Z, Z).dense(), expected)
 
 
 @pytest.mark.parametrize("by", ["value", "magnitude"])
 def test_gradient_reaches_selected_latents_alone(by: str) -> None:
     z = Z.clone().requires_grad_()
-    TopK(2, by=by)(z).dense().sum().backward()  # type: ignore[arg-type]
-    selected = TopK(2, by=by)(Z).dense() != 0  # type: ignore[arg-type]
+    TopK(2, by=by)(z, z).dense().sum().backward()  # type: ignore[arg-type]
+    selected = TopK(2, by=by)(Z, Z).dense() != 0  # type: ignore[arg-type]
     assert z.grad is not None
     assert torch.equal(z.grad, selected.float())
 
@@ -45,5 +47,8 @@ def test_bad_k_is_refused_by_name() -> None:
 
 
 def test_config_rebuilds_the_sparsifier() -> None:
-    assert TopK(3, by="magnitude").config() == {"class_name": "TopK", "init_args": {"k": 3, "by": "magnitude"}}
+    assert TopK(3, by="magnitude").config() == {
+        "class_name": "TopK",
+        "init_args": {"k": 3, "by": "magnitude", "k_start": None, "k_anneal_steps": 0},
+    }
     assert ReLU().config() == {"class_name": "ReLU", "init_args": {}}

@@ -1,3 +1,5 @@
+"""What is saved loads the same; what is foreign or torn is refused."""
+
 import json
 import os
 from pathlib import Path

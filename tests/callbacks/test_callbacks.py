@@ -41,7 +41,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[EventAccumulator, 
     folder = tmp_path_factory.mktemp("run")
     watch = Watch()
     module = vl.SAE(
-        D_IN, D_SAE, vl.ReLU(), l1_weight=2.0, bias_init="zero", optimizer=partial(torch.optim.Adam, lr=0.03)
+        D_IN, D_SAE, vl.ReLU(), sparsity_weight=2.0, bias_init="zero", optimizer=partial(torch.optim.Adam, lr=0.03)
     )
     callbacks = [watch, DeadFeatures(window_tokens=2 * BATCH), Sparsity(4), Throughput(3), LastCheckpoint(4)]
     logger = TensorBoardLogger(folder, name="logs", version="run", default_hp_metric=False)

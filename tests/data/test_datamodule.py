@@ -39,7 +39,7 @@ class Recorder(LightningModule):
         self.scale: Tensor | None = None
 
     def on_fit_start(self) -> None:
-        self.mean, self.scale = self._data().input_statistics()
+        self.mean, self.scale, _ = self._data().input_statistics()
 
     def training_step(self, batch: ActivationBatch, batch_idx: int) -> Tensor:
         self.batches.append(batch)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import vsae_lightning as vl
+from vsae_lightning.autoencoders.draw import Draw
 from vsae_lightning.modules.base import AutoencoderModule
 
 D_IN, D_SAE, BATCH, K = 6, 20, 9, 4
@@ -58,10 +59,18 @@ def assert_same_gradients(module: AutoencoderModule, ours: Tensor, reference: Te
         torch.testing.assert_close(left, right, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize(("kind", "pre_bias", "l1"), product(["relu", "value"], [True, False], [0.0, 0.3]))
+@pytest.mark.parametrize(("kind", "pre_bias", "l1"), list(product(["relu", "value"], [True, False], [0.0, 0.3])))
 def test_sae_loss(kind: str, pre_bias: bool, l1: float) -> None:
     module = randomised(
-        vl.SAE(D_IN, D_SAE, sparsifier(kind), l1_weight=l1, l1_warmup_steps=10, pre_bias=pre_bias, decoder="free")
+        vl.SAE(
+            D_IN,
+            D_SAE,
+            sparsifier(kind),
+            sparsity_weight=l1,
+            sparsity_warmup_steps=10,
+            pre_bias=pre_bias,
+            decoder="free",
+        )
     )
     x, w = batch(), weights(module)
     reference = torch.zeros((), dtype=torch.float64)
@@ -79,7 +88,7 @@ SAMPLED: list[Any] = [0.0, 0.8, "learned"]
 
 @pytest.mark.parametrize(
     ("kind", "sigma", "kl_on", "relu_mean"),
-    product(["relu", "value", "magnitude"], SAMPLED, ["all", "selected"], [False, True]),
+    list(product(["relu", "value", "magnitude"], SAMPLED, ["all", "selected"], [False, True])),
 )
 def test_vsae_loss(kind: str, sigma: Any, kl_on: Any, relu_mean: bool) -> None:
     module = randomised(
@@ -159,7 +168,7 @@ def test_aux_loss_and_its_gradient(kind: str) -> None:
     module.usage.tokens_since_fired[~dead] = 99
     module.tokens_seen = 100
     x, w, given = batch(), weights(module), noise() if kind == "vsae" else None
-    forward = module.forward_pass(x, given)
+    forward = module.forward_pass(x, Draw(noise=given))
     e = (x - forward.x_hat).detach()
     e_hat, reached = [], set()
     for row in x:
@@ -177,14 +186,16 @@ def test_aux_loss_and_its_gradient(kind: str) -> None:
     assert len(reached) > 3
 
 
-def test_aux_is_zero_with_nothing_dead_and_in_evaluation() -> None:
+def test_aux_is_zero_with_nothing_dead_and_absent_in_evaluation() -> None:
     module = randomised(vl.SAE(D_IN, D_SAE, vl.TopK(K), dead_after_tokens=100))
     module.tokens_seen = 100
     assert module.loss(batch()).aux == 0
     module.usage.tokens_since_fired += 100
     assert module.loss(batch()).aux > 0
     module.eval()
-    assert module.loss(batch()).aux == 0
+    terms = module.loss(batch())
+    assert terms.aux is None
+    assert torch.equal(terms.total, terms.reconstruction)
 
 
 def test_noise_is_a_function_of_seed_step_and_lane() -> None:
@@ -222,7 +233,7 @@ def test_warm_up_is_linear_from_zero() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: vl.SAE(4, 8, vl.ReLU(), l1_weight=-1.0), "l1_weight is -1.0"),
+        (lambda: vl.SAE(4, 8, vl.ReLU(), sparsity_weight=-1.0), "sparsity_weight is -1.0"),
         (lambda: vl.SAE(4, 8, vl.ReLU(), aux_weight=float("nan")), "aux_weight is nan"),
         (lambda: vl.SAE(4, 8, vl.ReLU(), dead_after_tokens=0), "dead_after_tokens is 0"),
         (lambda: vl.VSAE(4, 8, vl.ReLU(), kl_weight=-0.5), "kl_weight is -0.5"),

@@ -1,3 +1,5 @@
+"""Tokens since each latent fired, by hand."""
+
 import torch
 
 from vsae_lightning.modules.usage import FeatureUsage
@@ -17,3 +19,10 @@ def test_state_survives_a_checkpoint() -> None:
     usage.update(torch.tensor([0, 1]), tokens=7)
     restored.load_state_dict(usage.state_dict())
     assert restored.tokens_since_fired.tolist() == [7, 0]
+
+
+def test_a_restarted_latent_counts_from_anew() -> None:
+    usage = FeatureUsage(3)
+    usage.update(torch.tensor([1, 0, 0]), tokens=10)
+    usage.restart(torch.tensor([False, True, False]))
+    assert usage.tokens_since_fired.tolist() == [0, 0, 10]

@@ -1,9 +1,10 @@
 """The sparse autoencoder: parameters, encode, sparsify, decode."""
 
+from copy import deepcopy
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vsae_lightning.autoencoders.geometry import random_directions
@@ -16,6 +17,12 @@ from vsae_lightning.errors import InputError
 class SparseAutoencoder(Part):
     """pre_acts = W_enc^T (x - b_dec) + b_enc; latents = sparsifier(pre_acts); x_hat = W_dec^T latents + b_dec.
 
+    An aligned encoder has <w_j, W_dec[j]> = 1 for every latent (Brzozowski & Chung 2026, arXiv 2605.18629):
+    the parameter is free, and w_j = W_enc[:, j] + (1 - <W_enc[:, j], W_dec[j]>) W_dec[j] / ||W_dec[j]||^2, its
+    projection onto the constraint, is used; the gradient passes through. (The paper's abstract names the constraint;
+    its own reparameterisation was not at hand. The projection is defined for every W_enc and leaves a tied start
+    with unit rows as it is.)
+
     Starts with W_dec uniform on the sphere of radius `decoder_norm`, W_enc = W_dec^T and zero biases
     (Gao et al. 2024, arXiv 2406.04093, section 2.4).
 
@@ -24,6 +31,7 @@ class SparseAutoencoder(Part):
         d_sae: Number of latents.
         sparsifier: Pre-activations to latents.
         pre_bias: Subtract b_dec from x before encoding.
+        encoder: "free", or "aligned" with the decoder.
         decoder: "unit": decoder rows are kept at norm 1 in training. "free": they are not.
         decoder_norm: Norm of the decoder rows at the start; must be 1 for a unit decoder.
         seed: Of the initial weights.
@@ -32,10 +40,10 @@ class SparseAutoencoder(Part):
         InputError: A size or norm out of range, or a sparsifier that asks for more latents than there are.
     """
 
-    W_enc: Float[Tensor, "d_in d_sae"]
-    b_enc: Float[Tensor, " d_sae"]
-    W_dec: Float[Tensor, "d_sae d_in"]
-    b_dec: Float[Tensor, " d_in"]
+    W_enc: Float[nn.Parameter, "d_in d_sae"]
+    b_enc: Float[nn.Parameter, " d_sae"]
+    W_dec: Float[nn.Parameter, "d_sae d_in"]
+    b_dec: Float[nn.Parameter, " d_in"]
 
     def __init__(
         self,
@@ -43,6 +51,7 @@ class SparseAutoencoder(Part):
         d_sae: int,
         sparsifier: Sparsifier,
         pre_bias: bool = True,
+        encoder: Literal["free", "aligned"] = "free",
         decoder: Literal["unit", "free"] = "unit",
         decoder_norm: float = 1.0,
         seed: int = 0,
@@ -51,14 +60,16 @@ class SparseAutoencoder(Part):
         for name, size in (("d_in", d_in), ("d_sae", d_sae)):
             if size < 1:
                 raise InputError(f"{name} is {size}; it must be at least 1.")
-        if decoder_norm <= 0 or (decoder == "unit" and decoder_norm != 1):
+        if not decoder_norm > 0 or (decoder == "unit" and decoder_norm != 1):
             required = "1 with decoder: unit" if decoder == "unit" else "positive"
             raise InputError(f"decoder_norm is {decoder_norm}; it must be {required}.")
-        sparsifier.check(d_sae)
+        sparsifier = deepcopy(sparsifier)  # its parameters are this dictionary's
+        sparsifier.fit_to(d_sae)
         self.d_in = d_in
         self.d_sae = d_sae
         self.sparsifier = sparsifier
         self.pre_bias = pre_bias
+        self.encoder = encoder
         self.decoder = decoder
         self.decoder_norm = decoder_norm
         self.seed = seed
@@ -71,12 +82,20 @@ class SparseAutoencoder(Part):
     def encoder_input(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_in"]:
         return x - self.b_dec if self.pre_bias else x
 
+    def encoder_weights(self) -> Float[Tensor, "d_in d_sae"]:
+        """W_enc, aligned with the decoder where it is to be."""
+        if self.encoder == "free":
+            return self.W_enc
+        missing = (1 - (self.W_enc.T * self.W_dec).sum(-1)) / self.W_dec.square().sum(-1)
+        return self.W_enc + (missing[:, None] * self.W_dec).T
+
     def pre_acts(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_sae"]:
-        return torch.addmm(self.b_enc, self.encoder_input(x), self.W_enc)
+        return torch.addmm(self.b_enc, self.encoder_input(x), self.encoder_weights())
 
     def latents(self, x: Float[Tensor, "batch d_in"]) -> Latents:
         """The latents as the sparsifier gives them: without noise, and sparse where it is sparse."""
-        return self.sparsifier(self.pre_acts(x))
+        pre_acts = self.pre_acts(x)
+        return self.sparsifier(pre_acts, pre_acts)
 
     def reconstruct(self, latents: Latents) -> Float[Tensor, "batch d_in"]:
         return latents.decode(self.W_dec) + self.b_dec
@@ -95,9 +114,11 @@ class SparseAutoencoder(Part):
     def fold_input_scaling(self, mean: Float[Tensor, " d_in"], scale: Float[Tensor, ""]) -> None:
         """Turn an autoencoder of scale * (x - mean) into the equal one of x, in place.
 
-        Latents keep their values, so that a posterior and its prior keep their units; the decoder rows
-        are divided by `scale`, and so no longer of norm 1.
+        Latents keep their values, so that a posterior, its prior and a threshold keep their units; the decoder
+        rows are divided by `scale`, and so no longer of norm 1. An aligned encoder becomes the free one that it is.
         """
+        self.W_enc.copy_(self.encoder_weights())
+        self.encoder = "free"
         for weights in self._encoder_weights():
             weights.mul_(scale)
         if not self.pre_bias:
@@ -107,8 +128,25 @@ class SparseAutoencoder(Part):
         self.W_dec.div_(scale)
         self.b_dec.div_(scale).add_(mean)
 
-    def _encoder_weights(self) -> list[Tensor]:
+    @torch.no_grad()
+    def restart_(self, dead: Bool[Tensor, " d_sae"], directions: Float[Tensor, "dead d_in"], norm: Tensor) -> None:
+        """Point the `dead` latents' decoder rows along unit `directions`, their encoders too, with norm `norm`.
+
+        An aligned encoder has norm 1 / decoder_norm whatever `norm` is: its inner product with the row is 1.
+        Biases, and the parameters of the sparsifier, start anew.
+        """
+        self.W_dec[dead] = self.decoder_norm * directions
+        self.W_enc[:, dead] = norm * directions.T
+        self.b_enc[dead] = 0
+        self.sparsifier.reset_(dead)
+
+    def per_latent_parameters(self) -> list[tuple[nn.Parameter, int]]:
+        """Every parameter that has a part for each latent, with the dimension that counts latents."""
+        rows = [self.W_dec, *self._encoder_biases(), *self.sparsifier.parameters()]
+        return [(weights, 1) for weights in self._encoder_weights()] + [(parameter, 0) for parameter in rows]
+
+    def _encoder_weights(self) -> list[nn.Parameter]:
         return [self.W_enc]
 
-    def _encoder_biases(self) -> list[Tensor]:
+    def _encoder_biases(self) -> list[nn.Parameter]:
         return [self.b_enc]

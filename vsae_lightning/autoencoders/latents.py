@@ -26,6 +26,10 @@ class DenseLatents:
         """Sum over latents of value times decoder row; no bias."""
         return self.values @ W_dec
 
+    def prefix(self, size: int) -> "DenseLatents":
+        """Those of the dictionary that consists of the first `size` latents alone."""
+        return DenseLatents(self.values[:, :size])
+
     def active_per_row(self) -> Int[Tensor, " batch"]:
         return (self.values != 0).sum(-1)
 
@@ -57,6 +61,10 @@ class SparseLatents:
     def decode(self, W_dec: Float[Tensor, "d_sae d_in"]) -> Float[Tensor, "batch d_in"]:
         """Sum over the selected latents of value times decoder row; no bias."""
         return F.embedding_bag(self.indices, W_dec, per_sample_weights=self.values.to(W_dec.dtype), mode="sum")
+
+    def prefix(self, size: int) -> "SparseLatents":
+        """Those of the dictionary that consists of the first `size` latents alone."""
+        return SparseLatents(self.values * (self.indices < size), self.indices.clamp_max(size - 1), size)
 
     def active_per_row(self) -> Int[Tensor, " batch"]:
         return self._active().sum(-1)

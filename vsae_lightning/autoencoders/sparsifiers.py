@@ -1,62 +1,107 @@
 """Sparsifiers: pre-activations (or a sample of the posterior) to latents."""
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from collections.abc import Callable
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from vsae_lightning.autoencoders.latents import DenseLatents, Latents, SparseLatents
+from vsae_lightning.autoencoders.draw import Draw
+from vsae_lightning.autoencoders.latents import DenseLatents, Latents
 from vsae_lightning.autoencoders.parts import Part
-from vsae_lightning.errors import InputError
+
+RankMean = Callable[[Tensor], Tensor]
 
 
 class Sparsifier(Part, ABC):
-    """Decides which latents of a row are active, and with what value."""
+    """Decides by a score which latents of a row are active, and lets their values through.
+
+    In an SAE the score is the value, the pre-activation. In a vSAE the value is the sample z, and the score
+    is z (selection after sampling) or the posterior mean (selection before sampling).
+
+    Attributes:
+        samples: Whether its selection in training needs the noise of a `Draw`.
+        needs_penalty: Whether it learns a sparsity only if its penalty has a weight.
+        has_gate: Whether a latent is on exactly when its score exceeds a threshold.
+        target_l0: Active latents per row that it aims at; None where the penalty decides.
+    """
+
+    samples: bool = False
+    needs_penalty: bool = False
+    has_gate: bool = True
+
+    @property
+    def target_l0(self) -> int | None:
+        return None
 
     @abstractmethod
-    def forward(self, z: Float[Tensor, "batch d_sae"]) -> Latents:
-        """Latents of `z`: pre-activations in an SAE, a sample or the posterior mean in a vSAE."""
+    def forward(
+        self, z: Float[Tensor, "batch d_sae"], score: Float[Tensor, "batch d_sae"], draw: Draw | None = None
+    ) -> Latents:
+        """Latents of values `z` selected by `score`; `draw` is that of a training batch, None in evaluation."""
 
-    def check(self, d_sae: int) -> None:
-        """Raise `InputError` if this sparsifier cannot serve a dictionary of `d_sae` latents."""
+    def fit_to(self, d_sae: int) -> None:
+        """Prepare for a dictionary of `d_sae` latents; called once, by the autoencoder.
+
+        Raises:
+            InputError: This sparsifier cannot serve so many.
+        """
+
+    def penalty(
+        self, score: Float[Tensor, "batch d_sae"], latents: Latents, norms: Float[Tensor, " d_sae"]
+    ) -> Float[Tensor, " batch"]:
+        """What `sparsity_weight` weighs; by default the L1 sum_j |f_j| ||W_dec[j]||."""
+        return latents.l1(norms)
+
+    def side_error(
+        self,
+        x: Float[Tensor, "batch d_in"],
+        score: Float[Tensor, "batch d_sae"],
+        latents: Latents,
+        W_dec: Float[Tensor, "d_sae d_in"],
+        b_dec: Float[Tensor, " d_in"],
+    ) -> Float[Tensor, " batch"] | None:
+        """Squared errors of the further reconstructions that this sparsifier trains; None if there are none."""
+        return None
+
+    def gate_threshold(self, score: Float[Tensor, "batch d_sae"], draw: Draw | None) -> Tensor:
+        """The score above which a latent is on, broadcastable to `score`, without gradient."""
+        raise NotImplementedError(f"{type(self).__name__} has no gate")
+
+    def observe(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw, rank_mean: RankMean) -> None:
+        """Take in the statistics of a training batch."""
+
+    def reset_(self, dead: Bool[Tensor, " d_sae"]) -> None:
+        """Give the `dead` latents the parameters they started with."""
+
+
+class Dense(Sparsifier):
+    """f = z: no sparsifier. With a KL, the plain variational autoencoder."""
+
+    has_gate = False
+
+    def forward(
+        self, z: Float[Tensor, "batch d_sae"], score: Float[Tensor, "batch d_sae"], draw: Draw | None = None
+    ) -> DenseLatents:
+        return DenseLatents(z)
 
 
 class ReLU(Sparsifier):
-    """f = max(z, 0). How many latents are active is left to the L1 penalty (or to the KL)."""
+    """f = z where the score is positive: max(z, 0) in an SAE. The L1 (or the KL) decides how many are active."""
 
-    def forward(self, z: Float[Tensor, "batch d_sae"]) -> DenseLatents:
-        return DenseLatents(nn.functional.relu(z))
+    def forward(
+        self, z: Float[Tensor, "batch d_sae"], score: Float[Tensor, "batch d_sae"], draw: Draw | None = None
+    ) -> DenseLatents:
+        return DenseLatents(nn.functional.relu(z) if score is z else z * (score > 0))
+
+    def gate_threshold(self, score: Float[Tensor, "batch d_sae"], draw: Draw | None) -> Tensor:
+        return score.new_zeros(())
 
 
-class TopK(Sparsifier):
-    """The k largest latents of each row (Gao et al. 2024, arXiv 2406.04093, section 2.3).
-
-    `by="value"`: f = ReLU(TopK_k(z)). `by="magnitude"`: the k largest |z|, with their signs, as the
-    runs of Baker & Li 2025 select.
-
-    Args:
-        k: Active latents per row.
-        by: What the selection ranks.
-
-    Raises:
-        InputError: k is smaller than 1, or larger than the dictionary (on construction of the autoencoder).
-    """
-
-    def __init__(self, k: int, by: Literal["value", "magnitude"] = "value") -> None:
-        super().__init__()
-        if k < 1:
-            raise InputError(f"TopK: k is {k}; it must be at least 1.")
-        self.k = k
-        self.by = by
-
-    def check(self, d_sae: int) -> None:
-        if self.k > d_sae:
-            raise InputError(f"TopK: k is {self.k}, more than the {d_sae} latents of d_sae; choose k <= d_sae.")
-
-    def forward(self, z: Float[Tensor, "batch d_sae"]) -> SparseLatents:
-        if self.by == "value":
-            values, indices = z.topk(self.k, dim=-1, sorted=False)
-            return SparseLatents(nn.functional.relu(values), indices, z.shape[-1])
-        indices = z.detach().abs().topk(self.k, dim=-1, sorted=False).indices
-        return SparseLatents(z.gather(-1, indices), indices, z.shape[-1])
+def squared_error(
+    x: Float[Tensor, "batch d_in"], decoded: Float[Tensor, "batch d_in"], b_dec: Float[Tensor, " d_in"]
+) -> Float[Tensor, " batch"]:
+    """||x - (decoded + b_dec)||^2 of every row."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    return (x.to(dtype) - decoded.to(dtype) - b_dec.to(dtype)).square().sum(-1)

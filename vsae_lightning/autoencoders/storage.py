@@ -9,9 +9,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vsae_lightning.autoencoders import sparsifiers
 from vsae_lightning.autoencoders.base import SparseAutoencoder
-from vsae_lightning.autoencoders.sparsifiers import Sparsifier
+from vsae_lightning.autoencoders.gates import Gated, JumpReLU
+from vsae_lightning.autoencoders.matryoshka import Matryoshka
+from vsae_lightning.autoencoders.sparsifiers import Dense, ReLU, Sparsifier
+from vsae_lightning.autoencoders.topk import BatchTopK, ProbabilisticTopK, TopK
 from vsae_lightning.autoencoders.variational import VariationalAutoencoder
 from vsae_lightning.errors import InputError
 from vsae_lightning.files import replacing, write_json
@@ -19,9 +21,12 @@ from vsae_lightning.files import replacing, write_json
 CONFIG_FILE = "autoencoder.json"
 WEIGHTS_FILE = "autoencoder.safetensors"
 AUTOENCODERS = {cls.__name__: cls for cls in (SparseAutoencoder, VariationalAutoencoder)}
+SPARSIFIERS: dict[str, type[Any]] = {
+    cls.__name__: cls for cls in (Dense, ReLU, JumpReLU, Gated, TopK, BatchTopK, ProbabilisticTopK, Matryoshka)
+}
 
 
-def load(path: str | Path, device: str | torch.device = "cpu") -> SparseAutoencoder:
+def load(path: str | Path, device: str | torch.device = "cpu", member: str | None = None) -> SparseAutoencoder:
     """The autoencoder of a run, in the units of the raw activations, frozen and in eval mode.
 
     No language model is loaded and no code of the file is executed.
@@ -29,17 +34,17 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> SparseAutoenco
     Args:
         path: A run folder (its last checkpoint is read), a checkpoint, or a folder written by `save`.
         device: Where the weights go.
+        member: Which member of an ensemble; None for a run that is none.
 
     Raises:
-        InputError: Nothing is there, or it is not an autoencoder of this package.
+        InputError: Nothing is there, it is not an autoencoder of this package, or an ensemble has no such member.
     """
     path = Path(path)
     if (path / CONFIG_FILE).is_file():
         return _load_exported(path).to(device).requires_grad_(False)
-    checkpoint = read_checkpoint(find_checkpoint(path))
-    autoencoder = build(checkpoint["autoencoder"])
-    state: dict[str, Tensor] = checkpoint["state_dict"]
-    _load_weights(autoencoder, {k[len("autoencoder.") :]: v for k, v in state.items() if k.startswith("autoencoder.")})
+    config, state = _member(path, read_checkpoint(find_checkpoint(path)), member)
+    autoencoder = build(config)
+    _load_weights(autoencoder, _under("autoencoder.", state))
     autoencoder.fold_input_scaling(state["input_mean"], state["input_scale"])
     return autoencoder.to(device).requires_grad_(False)
 
@@ -72,7 +77,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # garbage makes the unpickler fail in a dozen ways
         raise InputError(f"{path}: not a readable checkpoint ({type(error).__name__}); it may be torn.") from None
-    if not isinstance(checkpoint, dict) or not {"autoencoder", "state_dict", "hyper_parameters"} <= checkpoint.keys():
+    required = {"state_dict", "hyper_parameters"}
+    if not isinstance(checkpoint, dict) or not (
+        required | {"autoencoder"} <= checkpoint.keys() or required | {"members"} <= checkpoint.keys()
+    ):
         raise InputError(f"{path}: a checkpoint, but not one of vsae_lightning.")
     return checkpoint
 
@@ -82,15 +90,38 @@ def build(config: dict[str, Any]) -> SparseAutoencoder:
 
     Only classes of this package can be named: nothing is imported.
     """
-    arguments = dict(config["init_args"])
-    part = arguments["sparsifier"]
-    sparsifier = getattr(sparsifiers, part["class_name"], None)
-    if not (isinstance(sparsifier, type) and issubclass(sparsifier, Sparsifier)):
-        raise InputError(f"unknown sparsifier {part['class_name']!r}.")
     if config["class_name"] not in AUTOENCODERS:
         raise InputError(f"unknown autoencoder {config['class_name']!r}; known: {', '.join(AUTOENCODERS)}.")
-    arguments["sparsifier"] = sparsifier(**part["init_args"])
+    arguments = {**config["init_args"], "sparsifier": _build_sparsifier(config["init_args"]["sparsifier"])}
     return AUTOENCODERS[config["class_name"]](**arguments).eval()
+
+
+def _build_sparsifier(config: dict[str, Any]) -> Sparsifier:
+    if config["class_name"] not in SPARSIFIERS:
+        raise InputError(f"unknown sparsifier {config['class_name']!r}; known: {', '.join(SPARSIFIERS)}.")
+    arguments = dict(config["init_args"])
+    if "sparsifier" in arguments:
+        arguments["sparsifier"] = _build_sparsifier(arguments["sparsifier"])
+    sparsifier: Sparsifier = SPARSIFIERS[config["class_name"]](**arguments)
+    return sparsifier
+
+
+def _member(path: Path, checkpoint: dict[str, Any], member: str | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The autoencoder's config and the module's state, of a run or of one member of an ensemble."""
+    state: dict[str, Tensor] = checkpoint["state_dict"]
+    members = checkpoint.get("members", {})
+    if not members and member is not None:
+        raise InputError(f"member is {member!r}, but {path} is no ensemble; leave it out.")
+    if not members:
+        return checkpoint["autoencoder"], state
+    if member not in members:
+        given = "is an ensemble" if member is None else f"has no member {member!r}"
+        raise InputError(f"{path} {given}; give one of its members: {', '.join(members)}.")
+    return members[member]["autoencoder"], _under(f"arms.{member}.", state)
+
+
+def _under(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
 
 
 def _load_exported(folder: Path) -> SparseAutoencoder:

@@ -1,10 +1,19 @@
 """Callbacks: what is watched while an autoencoder trains, and what is written."""
 
 from vsae_lightning.callbacks.dead_features import DeadFeatures
+from vsae_lightning.callbacks.dictionary_recovery import DictionaryRecovery
 from vsae_lightning.callbacks.last_checkpoint import LastCheckpoint
 from vsae_lightning.callbacks.latents_writer import LatentsWriter
 from vsae_lightning.callbacks.progress import TrainingProgress
 from vsae_lightning.callbacks.sparsity import Sparsity
 from vsae_lightning.callbacks.throughput import Throughput
 
-__all__ = ["DeadFeatures", "LastCheckpoint", "LatentsWriter", "Sparsity", "Throughput", "TrainingProgress"]
+__all__ = [
+    "DeadFeatures",
+    "DictionaryRecovery",
+    "LastCheckpoint",
+    "LatentsWriter",
+    "Sparsity",
+    "Throughput",
+    "TrainingProgress",
+]

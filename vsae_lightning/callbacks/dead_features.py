@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any, cast
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from vsae_lightning.errors import InputError
+from vsae_lightning.log_keys import log_key
 
 if TYPE_CHECKING:
-    from vsae_lightning.modules.base import AutoencoderModule
+    from vsae_lightning.modules.members import MembersModule
 
 
 class DeadFeatures(Callback):
@@ -29,6 +30,6 @@ class DeadFeatures(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        module = cast("AutoencoderModule", pl_module)
-        window = self.window_tokens or module.dead_after_tokens
-        module.log("train/dead_fraction", module.usage.dead(window).float().mean())
+        for name, module in cast("MembersModule", pl_module).members().items():
+            dead = module.usage.dead(self.window_tokens or module.dead_after_tokens)
+            pl_module.log(log_key("train", name, "dead_fraction"), dead.float().mean())

@@ -9,16 +9,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vsae_lightning.autoencoders.latents import Latents, SparseLatents
-from vsae_lightning.batches import HeldOutBatch
+from vsae_lightning.batches import HeldOutBatch, SyntheticBatch
 from vsae_lightning.callbacks.run_folder import run_folder
 from vsae_lightning.files import replacing
 
 
 class LatentsWriter(BasePredictionWriter):
-    """Writes one safetensors shard per batch: `FOLDER/latents-RANK-BATCH.safetensors`.
+    """Writes one safetensors shard per batch: `FOLDER/latents-RANK-BATCH.safetensors`, of a member in `FOLDER/NAME`.
 
-    Each holds `token_ids`, `positions` and `sequences` ([rows]) beside the latents: `values` and
-    `indices` ([rows, k]) of a sparsifier that selects k, `latents` ([rows, d_sae]) of any other.
+    Each holds what the batch has beside activations (`token_ids`, `positions` and `sequences`, [rows]; or
+    the true `codes` of synthetic data) and the latents: `values` and `indices` ([rows, k]) of a sparsifier
+    that selects k, `latents` ([rows, d_sae]) of any other.
 
     Args:
         folder: None: `latents` in the folder of the checkpoint's run.
@@ -31,7 +32,7 @@ class LatentsWriter(BasePredictionWriter):
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Shards of an earlier call would mix with those of this one."""
         if trainer.is_global_zero:
-            for shard in self._folder(trainer).glob("latents-*.safetensors"):
+            for shard in self._folder(trainer).rglob("latents-*.safetensors"):
                 shard.unlink()
         trainer.strategy.barrier()
 
@@ -39,20 +40,21 @@ class LatentsWriter(BasePredictionWriter):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        prediction: Latents,
+        prediction: dict[str, Latents],
         batch_indices: Any,
-        batch: HeldOutBatch,
+        batch: HeldOutBatch | SyntheticBatch,
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        if isinstance(prediction, SparseLatents):
-            tensors = {"values": prediction.values, "indices": prediction.indices}
-        else:
-            tensors = {"latents": prediction.dense()}
-        tensors |= {"token_ids": batch.token_ids, "positions": batch.positions, "sequences": batch.sequences}
-        path = self._folder(trainer) / f"latents-{trainer.global_rank:02d}-{batch_idx:06d}.safetensors"
-        with replacing(path) as temporary:
-            save_file({name: _stored(tensor) for name, tensor in tensors.items()}, temporary)
+        beside = {key: tensor for key, tensor in batch._asdict().items() if key != "activations"}
+        for name, latents in prediction.items():
+            if isinstance(latents, SparseLatents):
+                tensors = {"values": latents.values, "indices": latents.indices, **beside}
+            else:
+                tensors = {"latents": latents.dense(), **beside}
+            shard = f"latents-{trainer.global_rank:02d}-{batch_idx:06d}.safetensors"
+            with replacing(self._folder(trainer) / name / shard) as temporary:
+                save_file({key: _stored(tensor) for key, tensor in tensors.items()}, temporary)
 
     def _folder(self, trainer: Trainer) -> Path:
         if self.folder is not None:

@@ -4,9 +4,10 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import yaml
 from lightning.pytorch import LightningModule, Trainer
@@ -19,6 +20,11 @@ from torch.utils.tensorboard.summary import hparams
 from vsae_lightning.callbacks.run_folder import run_folder
 from vsae_lightning.errors import InputError
 from vsae_lightning.files import write_json
+from vsae_lightning.log_keys import log_key
+
+if TYPE_CHECKING:
+    from vsae_lightning.modules.base import AutoencoderModule
+    from vsae_lightning.modules.members import MembersModule
 
 PACKAGES = (
     "vsae_lightning",
@@ -30,7 +36,7 @@ PACKAGES = (
     "datasets",
     "numpy",
 )
-HPARAM_METRICS = ("val/explained_variance", "val/l0", "val/dead_fraction", "val/reconstruction", "val/cosine")
+HPARAM_METRICS = ("explained_variance", "l0", "dead_fraction", "reconstruction", "cosine")
 
 
 class RunRecord(SaveConfigCallback):
@@ -53,7 +59,8 @@ class RunRecord(SaveConfigCallback):
             # Names the metrics of the HPARAMS tab; it reads their values from the scalars logged later.
             flat = _flatten({"model": dict(pl_module.hparams), "data": self._config().get("data")})
             writer = trainer.logger.experiment._get_file_writer()
-            for summary in hparams(flat, dict.fromkeys(HPARAM_METRICS, 0)):
+            metrics = [log_key("val", name, metric) for name in _members(pl_module) for metric in HPARAM_METRICS]
+            for summary in hparams(flat, dict.fromkeys(metrics, 0)):
                 writer.add_summary(summary)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -83,7 +90,8 @@ class RunRecord(SaveConfigCallback):
 
     def _write_metrics(self, path: Path, trainer: Trainer, pl_module: LightningModule, checkpoint: str) -> None:
         metrics = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
-        tokens = {"train/tokens": pl_module.tokens_seen, "checkpoint": checkpoint}
+        first = next(iter(_members(pl_module).values()))
+        tokens = {"train/tokens": first.tokens_seen, "checkpoint": checkpoint}
         write_json(path, {**metrics, **tokens, **self._origin(trainer)})
 
     def _origin(self, trainer: Trainer) -> dict[str, Any]:
@@ -116,6 +124,10 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         elif not key.startswith("_"):
             flat[prefix + key] = value if isinstance(value, (bool, int, float)) else str(value)
     return flat
+
+
+def _members(pl_module: LightningModule) -> "Mapping[str, AutoencoderModule]":
+    return cast("MembersModule", pl_module).members()
 
 
 def _version(package: str) -> str | None:

@@ -8,6 +8,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from vsae_lightning.errors import InputError
+from vsae_lightning.log_keys import log_key
 
 
 class Sparsity(Callback):
@@ -27,27 +28,30 @@ class Sparsity(Callback):
         if histogram_every_n_steps < 1:
             raise InputError(f"sparsity.histogram_every_n_steps is {histogram_every_n_steps}; it must be at least 1.")
         self.histogram_every_n_steps = histogram_every_n_steps
-        self._firing_counts: Tensor | None = None
+        self._firing_counts: dict[str, Tensor] = {}
         self._tokens = 0
         self._logged_step = 0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        active = outputs["active_per_row"].float()
-        pl_module.log_dict({"train/l0": active.mean(), "train/l0_std": active.std()})
-        counts = outputs["firing_counts"]
-        self._firing_counts = counts if self._firing_counts is None else self._firing_counts + counts
-        self._tokens += len(active) * trainer.world_size
+        for name, result in outputs["members"].items():
+            active = result.active_per_row.float()
+            pl_module.log_dict(
+                {log_key("train", name, "l0"): active.mean(), log_key("train", name, "l0_std"): active.std()}
+            )
+            self._firing_counts[name] = self._firing_counts.get(name, 0) + result.firing_counts
+        self._tokens += len(batch.activations) * trainer.world_size
         step = trainer.global_step  # the same for all batches whose gradients are accumulated
         if step % self.histogram_every_n_steps == 0 and step != self._logged_step:
             self._log_histogram(trainer)
             self._logged_step = step
 
     def _log_histogram(self, trainer: Trainer) -> None:
-        assert self._firing_counts is not None
         if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero:
             floor = 0.1 / self._tokens
-            density = (self._firing_counts.float() / self._tokens).clamp_min(floor)
-            trainer.logger.experiment.add_histogram("train/log10_density", torch.log10(density), trainer.global_step)
-        self._firing_counts, self._tokens = None, 0
+            for name, counts in self._firing_counts.items():
+                density = torch.log10((counts.float() / self._tokens).clamp_min(floor))
+                key = log_key("train", name, "log10_density")
+                trainer.logger.experiment.add_histogram(key, density, trainer.global_step)
+        self._firing_counts, self._tokens = {}, 0

@@ -1,18 +1,16 @@
 """Live activations of a language model, from text to batches."""
 
 from dataclasses import asdict
-from typing import Any, Literal, cast
+from functools import partial
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.loops.progress import _ProcessedTracker as ProcessedTracker
-from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
-from torch import Tensor
 
 from vsae_lightning.data.language_model import Dtype, LanguageModel
-from vsae_lightning.data.statistics import InputStatistics, ScaleTo, input_statistics
+from vsae_lightning.data.position import require_an_end, require_same_layout, steps_consumed
+from vsae_lightning.data.statistics import InputScaling, InputStatistics, ScaleTo, input_statistics
 from vsae_lightning.data.stream import ActivationStream, HeldOutActivations, Sequences, StreamLayout
 from vsae_lightning.data.text import BundledText, TextSource
 from vsae_lightning.data.tokens import TokenStore
@@ -118,18 +116,17 @@ class ActivationDataModule(LightningDataModule):
         return self.layout.batch_size
 
     def prepare_data(self) -> None:
-        self._require_an_end()
+        require_an_end(self.trainer)
         self._token_store()
 
     def setup(self, stage: str) -> None:
         assert self.trainer is not None
-        self._require_an_end()
+        require_an_end(self.trainer)
         self.tokens = self._token_store()
         device = self.trainer.strategy.root_device
         if stage == "fit":
-            self.stream = ActivationStream(
-                self.model, self.tokens.train, self.layout, device, *self._ranks(), self._steps_consumed
-            )
+            position = partial(steps_consumed, self.trainer)
+            self.stream = ActivationStream(self.model, self.tokens.train, self.layout, device, *self._ranks(), position)
         self.model.load(device)
 
     def train_dataloader(self) -> ActivationStream:
@@ -148,21 +145,22 @@ class ActivationDataModule(LightningDataModule):
         assert self.tokens is not None
         return self._in_order(getattr(self.tokens, self.predict_split))
 
-    def input_statistics(self) -> tuple[Float[Tensor, " d_in"], Float[Tensor, ""]]:
-        """(mean, scale) of the activations, estimated on the first block; equal on all ranks."""
+    def input_statistics(self) -> InputScaling:
+        """The scaling of the activations, estimated on the first block; equal on all ranks."""
         assert self.stream is not None
         self.statistics = input_statistics(self.stream.kept_rows(0))
-        mean, scale = self.statistics.scaling(self.scale_to, self.center)
+        scaling = self.statistics.scaling(self.scale_to, self.center)
         rank_zero_info(
-            f"activations: scaled by {float(scale):.4g}, {'' if self.center else 'not '}centred, "
+            f"activations: scaled by {float(scaling.scale):.4g}, {'' if self.center else 'not '}centred, "
             f"outlier severity gamma = ||mean|| / ||std|| = {self.statistics.outlier_severity:.3g}; "
             f"shuffle window {self.stream.shuffle_window:,} activations"
         )
-        return mean, scale
+        return scaling
 
     def state_dict(self) -> dict[str, Any]:
         """The position: training steps consumed. It is the same on every rank, so rank 0's serves all."""
-        return {"steps": self._steps_consumed(), "layout": asdict(self.layout)}
+        assert self.trainer is not None
+        return {"steps": steps_consumed(self.trainer), "layout": asdict(self.layout)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The trainer restores the count of steps; here the steps must mean the same rows as before.
@@ -171,24 +169,7 @@ class ActivationDataModule(LightningDataModule):
             InputError: Training goes on with other sizes or another seed.
         """
         assert self.trainer is not None
-        if self.trainer.state.fn != TrainerFn.FITTING:
-            return
-        for name, value in asdict(self.layout).items():
-            if state_dict["layout"][name] != value:
-                raise InputError(
-                    f"data.{name} is {value!r}, but the run of the checkpoint has "
-                    f"{state_dict['layout'][name]!r}; the stream could not go on where it was."
-                )
-
-    def _steps_consumed(self) -> int:
-        # The trainer's own count, which a checkpoint restores; every epoch, and a second fit, begins there.
-        assert self.trainer is not None
-        return cast(ProcessedTracker, self.trainer.fit_loop.epoch_loop.batch_progress.total).processed
-
-    def _require_an_end(self) -> None:
-        trainer = self.trainer
-        if trainer is not None and trainer.state.fn == TrainerFn.FITTING and trainer.max_steps < 0:
-            raise InputError("trainer.max_steps is not set; the stream has no end, so say how many steps to train.")
+        require_same_layout(self.trainer, state_dict["layout"], asdict(self.layout))
 
     def _token_store(self) -> TokenStore:
         return TokenStore.prepare(

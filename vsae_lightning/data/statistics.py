@@ -10,6 +10,14 @@ from torch import Tensor
 ScaleTo = Literal["d_in", "one"]
 
 
+class InputScaling(NamedTuple):
+    """How raw activations become what the autoencoder sees, scale * (x - mean), and E||.||^2 of that."""
+
+    mean: Float[Tensor, " d_in"]
+    scale: Float[Tensor, ""]
+    energy: Float[Tensor, ""]
+
+
 class InputStatistics(NamedTuple):
     """Moments of the raw activations over the first block."""
 
@@ -26,12 +34,12 @@ class InputStatistics(NamedTuple):
         """gamma = ||mean|| / ||standard deviation||; large values foretell dead latents (arXiv 2605.31518)."""
         return float(self.mean.norm() / self.centred_squared_norm.sqrt())
 
-    def scaling(self, scale_to: ScaleTo, center: bool) -> tuple[Float[Tensor, " d_in"], Float[Tensor, ""]]:
-        """(mean, scale) such that E||scale * (x - mean)||^2 is d_in, or 1; mean is 0 unless `center`."""
+    def scaling(self, scale_to: ScaleTo, center: bool) -> InputScaling:
+        """Such that E||scale * (x - mean)||^2 is d_in, or 1; mean is 0 unless `center`."""
         target = len(self.mean) if scale_to == "d_in" else 1
         mean = self.mean if center else torch.zeros_like(self.mean)
         energy = self.centred_squared_norm if center else self.mean_squared_norm
-        return mean.float(), (target / energy).sqrt().float()
+        return InputScaling(mean.float(), (target / energy).sqrt().float(), mean.new_tensor(target).float())
 
 
 def input_statistics(lanes: Iterable[Float[Tensor, "_ d_in"]]) -> InputStatistics:

@@ -1,131 +1,184 @@
 """What every LightningModule here shares: steps, optimizer, schedules, feature usage, logging."""
 
-import warnings
-from abc import ABC, abstractmethod
-from typing import Any, Literal, NamedTuple
+from abc import abstractmethod
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
-from torchmetrics import MetricCollection
 
 from vsae_lightning.autoencoders.base import SparseAutoencoder
+from vsae_lightning.autoencoders.draw import Draw
 from vsae_lightning.autoencoders.geometry import geometric_median, normalize_rows_, remove_parallel_gradient_
-from vsae_lightning.autoencoders.latents import Latents
-from vsae_lightning.autoencoders.parts import Part
-from vsae_lightning.autoencoders.posterior import Posterior
-from vsae_lightning.autoencoders.precision import at_least_float32
-from vsae_lightning.batches import ActivationBatch, HeldOutBatch
-from vsae_lightning.errors import InputError
-from vsae_lightning.metrics import L0, DeadFraction, ExplainedVariance, ReconstructionCosine
+from vsae_lightning.batches import ActivationBatch
+from vsae_lightning.errors import InputError, require_at_least
 from vsae_lightning.modules.auxk import auxk_loss
+from vsae_lightning.modules.forward import ForwardPass, TrainingPass, explained_variance, squared_error
+from vsae_lightning.modules.gate_kl import gate_kl, usage
+from vsae_lightning.modules.held_out import HeldOutMetrics
+from vsae_lightning.modules.hyperparameters import save_plain_hyperparameters
+from vsae_lightning.modules.members import MembersModule
+from vsae_lightning.modules.resampling import in_lane_order, resample_dead_
 from vsae_lightning.modules.schedules import WarmupDecay
-from vsae_lightning.modules.threshold import InferenceThreshold
+from vsae_lightning.modules.terms import LossTerms
 from vsae_lightning.modules.usage import FeatureUsage
+from vsae_lightning.modules.warmup import linear_warmup
+from vsae_lightning.seeding import generator
 
+Encoder = Literal["free", "aligned"]
 Decoder = Literal["unit", "free"]
 BiasInit = Literal["geometric_median", "zero"]
 
 
-class ForwardPass(NamedTuple):
-    """One pass over a batch, in scaled units; all that a loss needs."""
-
-    x: Float[Tensor, "batch d_in"]
-    pre_acts: Float[Tensor, "batch d_sae"]
-    latents: Latents
-    x_hat: Float[Tensor, "batch d_in"]
-    posterior: Posterior | None = None
-
-
-class AutoencoderModule(LightningModule, ABC):
+class AutoencoderModule(MembersModule):
     """Trains one autoencoder on a stream of activations.
 
     The autoencoder sees `input_scale * (x - input_mean)`; both are taken from the data module when
     training starts and kept as buffers, and `vsae_lightning.load` folds them into the weights.
+    `input_energy` is E||x||^2 of what it sees.
     """
 
     input_mean: Float[Tensor, " d_in"]
     input_scale: Float[Tensor, ""]
+    input_energy: Float[Tensor, ""]
 
     def __init__(
         self,
         autoencoder: SparseAutoencoder,
+        *,
+        sparsity_weight: float,
+        sparsity_warmup_steps: int,
+        gate_kl_weight: float,
+        gate_kl_warmup_steps: int,
         bias_init: BiasInit,
         aux_weight: float,
         dead_after_tokens: int,
+        resample_every_steps: int | None,
         optimizer: OptimizerCallable | None,
         scheduler: LRSchedulerCallable | None,
     ) -> None:
         super().__init__()
+        require_at_least(0, sparsity_weight=sparsity_weight, sparsity_warmup_steps=sparsity_warmup_steps)
+        require_at_least(0, gate_kl_weight=gate_kl_weight, gate_kl_warmup_steps=gate_kl_warmup_steps)
         require_at_least(0, aux_weight=aux_weight)
-        require_at_least(1, dead_after_tokens=dead_after_tokens)
-        self._save_plain_hyperparameters()
+        require_at_least(
+            1,
+            dead_after_tokens=dead_after_tokens,
+            resample_every_steps=1 if resample_every_steps is None else resample_every_steps,
+        )
+        self._refuse_gate_kl(autoencoder, gate_kl_weight)
+        save_plain_hyperparameters(self, ignore=["autoencoder"])
         self.autoencoder = autoencoder
+        self.sparsity_weight = sparsity_weight
+        self.sparsity_warmup_steps = sparsity_warmup_steps
+        self.gate_kl_weight = gate_kl_weight
+        self.gate_kl_warmup_steps = gate_kl_warmup_steps
         self.bias_init = bias_init
         self.aux_weight = aux_weight
         self.dead_after_tokens = dead_after_tokens
+        self.resample_every_steps = resample_every_steps
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.usage = FeatureUsage(autoencoder.d_sae)
-        self.threshold = InferenceThreshold()
         self.tokens_seen = 0
         self.loaded_step = 0
         self.register_buffer("input_mean", torch.zeros(autoencoder.d_in))
         self.register_buffer("input_scale", torch.ones(()))
-        self.reconstruction_metrics = MetricCollection(
-            {"explained_variance": ExplainedVariance(autoencoder.d_in), "cosine": ReconstructionCosine()}
-        )
-        self.l0_metric = L0()
-        self.dead_metric = DeadFraction(autoencoder.d_sae)
+        self.register_buffer("input_energy", torch.ones(()))
+        self.held_out = HeldOutMetrics(autoencoder.d_in, autoencoder.d_sae)
+        self._candidates: tuple[Tensor, Tensor] | None = None
         # Buffers are equal on all ranks; broadcasting them before every pass would only cost time.
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
 
     # ------------------------------------------------------------------ loss
 
     @abstractmethod
-    def forward_pass(
-        self, x: Float[Tensor, "batch d_in"], noise: Float[Tensor, "batch d_sae"] | None = None
-    ) -> ForwardPass:
-        """Encode, sample with `noise` (None: take the mean), sparsify and decode a scaled batch."""
+    def forward_pass(self, x: Float[Tensor, "batch d_in"], draw: Draw | None = None) -> ForwardPass:
+        """Encode, sample, sparsify and decode a scaled batch; without a draw take the mean, as in evaluation."""
 
     @abstractmethod
-    def terms(self, forward: ForwardPass, step: int) -> Any:
-        """The terms of the loss of one pass at optimizer step `step`, as a named tuple."""
+    def terms(self, forward: ForwardPass, step: int) -> LossTerms:
+        """The terms of the loss of one pass at optimizer step `step`."""
 
-    def draw_noise(self, rows: int, step: int, lanes: tuple[int, ...]) -> Float[Tensor, "batch d_sae"] | None:
-        """The noise of one training batch; None in a module that does not sample."""
-        return None
+    @property
+    def noise_width(self) -> int:
+        """Standard normal numbers that one row needs in training."""
+        return self.autoencoder.d_sae if self.autoencoder.sparsifier.samples else 0
+
+    def draw_noise(self, rows: int, step: int, lanes: tuple[int, ...]) -> Float[Tensor, "batch width"] | None:
+        """The noise of a training batch, in equal parts for each lane: a function of (seed, step, lane) alone."""
+        if self.noise_width == 0:
+            return None
+        noise = torch.empty(rows, self.noise_width, device=self.device)
+        for part, lane in zip(noise.view(len(lanes), -1, self.noise_width), lanes, strict=True):
+            part.normal_(generator=generator(self.device, "noise", self.autoencoder.seed, step, lane))
+        return noise
 
     def loss(
-        self, x: Float[Tensor, "batch d_in"], step: int = 0, noise: Float[Tensor, "batch d_sae"] | None = None
-    ) -> Any:
+        self, x: Float[Tensor, "batch d_in"], step: int = 0, noise: Float[Tensor, "batch width"] | None = None
+    ) -> LossTerms:
         """The terms of the training loss of a batch in scaled units; changes no state.
 
         Args:
             x: Activations, already scaled as the autoencoder expects them.
             step: The optimizer step, on which warmed-up weights depend.
-            noise: Standard normal noise for the posterior's sample; None: drawn for `step`.
+            noise: Standard normal noise, `noise_width` wide; None: drawn for `step`.
 
         Returns:
-            A named tuple of scalars, among them `total`, `reconstruction` and `aux`.
+            Scalars, among them `total`, `reconstruction`, and those of `kl`, `gate_kl`, `aux`... that there are.
         """
-        if noise is None and self.training:
-            noise = self.draw_noise(len(x), step, (0,))
-        return self.terms(self.forward_pass(x, noise), step)
+        if not self.training:
+            return self.terms(self.forward_pass(x), step)
+        noise = self.draw_noise(len(x), step, (0,)) if noise is None else noise
+        return self.terms(self.forward_pass(x, Draw(step, 1, noise)), step)
 
-    def reconstruction_loss(self, forward: ForwardPass) -> Float[Tensor, ""]:
-        """||x - x_hat||^2, summed over d_in, mean over the batch."""
-        return (at_least_float32(forward.x) - at_least_float32(forward.x_hat)).square().sum(-1).mean()
+    def common_terms(self, forward: ForwardPass, step: int) -> LossTerms:
+        """The terms that SAE and VSAE share, and their weighted sum."""
+        reconstruction = squared_error(forward).mean()
+        autoencoder, sparsifier = self.autoencoder, self.autoencoder.sparsifier
+        total, side, sparsity, sparsity_weight, usage_kl, usage_kl_weight = reconstruction, None, None, None, None, None
+        if (error := self._side_error(forward)) is not None:
+            side = error.mean()
+            total = total + side
+        if self.sparsity_weight:
+            norms = autoencoder.W_dec.norm(dim=-1)
+            sparsity = sparsifier.penalty(forward.score, forward.latents, norms).mean()
+            sparsity_weight = self.sparsity_weight * linear_warmup(step, self.sparsity_warmup_steps)
+            total = total + sparsity_weight * sparsity
+        if forward.threshold is not None and self.gate_kl_weight:
+            assert sparsifier.target_l0 is not None
+            usage_kl = gate_kl(usage(forward.score, forward.threshold, self._rank_mean), sparsifier.target_l0)
+            usage_kl_weight = self.gate_kl_weight * linear_warmup(step, self.gate_kl_warmup_steps)
+            scale = self._rank_mean(reconstruction.detach()) / sparsifier.target_l0
+            total = total + usage_kl_weight * scale * usage_kl
+        aux = self.aux_loss(forward)
+        if aux is not None:
+            total = total + self.aux_weight * self.input_energy * aux
+        return LossTerms(
+            total,
+            reconstruction,
+            side,
+            sparsity,
+            sparsity_weight,
+            gate_kl=usage_kl,
+            gate_kl_weight=usage_kl_weight,
+            aux=aux,
+        )
 
-    def aux_loss(self, forward: ForwardPass) -> Float[Tensor, ""]:
-        """AuxK; 0 in evaluation, and before any latent can be dead."""
-        if not self.training or self.aux_weight == 0 or self.tokens_seen < self.dead_after_tokens:
+    def aux_loss(self, forward: ForwardPass) -> Float[Tensor, ""] | None:
+        """AuxK; None in evaluation, 0 before any latent can be dead."""
+        if not self.training or self.aux_weight == 0:
+            return None
+        if self.tokens_seen < self.dead_after_tokens:
             return forward.x.new_zeros(())
         dead = self.usage.dead(self.dead_after_tokens)
         return auxk_loss(forward.x - forward.x_hat, forward.pre_acts, dead, self.autoencoder.W_dec, self._rank_mean)
+
+    def gate_threshold(self, score: Float[Tensor, "batch d_sae"], draw: Draw | None) -> Tensor | None:
+        """The sparsifier's threshold, where the gate KL asks for it."""
+        return self.autoencoder.sparsifier.gate_threshold(score, draw) if self.gate_kl_weight else None
 
     def standardize(self, activations: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_in"]:
         """Raw activations to the units the autoencoder is trained in."""
@@ -133,36 +186,52 @@ class AutoencoderModule(LightningModule, ABC):
 
     # -------------------------------------------------------------- training
 
+    def members(self) -> "dict[str, AutoencoderModule]":
+        return {"": self}
+
     def on_fit_start(self) -> None:
-        self._warn_if_never_dead()
+        self.warn_if_never_dead()
         statistics = getattr(getattr(self.trainer, "datamodule", None), "input_statistics", None)
-        if self.tokens_seen == 0 and statistics is not None:
-            mean, scale = statistics()
-            self.input_mean.copy_(mean)
-            self.input_scale.copy_(scale)
+        if statistics is not None and self.tokens_seen == 0:
+            self.take_scaling(*statistics())
+
+    def take_scaling(self, mean: Float[Tensor, " d_in"], scale: Float[Tensor, ""], energy: Float[Tensor, ""]) -> None:
+        """Scale the input from now on to scale * (x - mean), whose mean squared norm is `energy`."""
+        self.input_mean.copy_(mean)
+        self.input_scale.copy_(scale)
+        self.input_energy.copy_(energy)
 
     def on_train_batch_start(self, batch: ActivationBatch, batch_idx: int) -> None:
         if self.tokens_seen == 0 and self.bias_init == "geometric_median":
-            x = self.all_gather(self.standardize(batch.activations))
-            assert isinstance(x, Tensor)
-            x = x.reshape(-1, self.autoencoder.d_in)
+            x = self._all_ranks(self.standardize(batch.activations), batch)
             self.autoencoder.b_dec.data.copy_(geometric_median(x))
 
-    def training_step(self, batch: ActivationBatch, batch_idx: int) -> dict[str, Tensor]:
+    def training_step(self, batch: ActivationBatch, batch_idx: int) -> dict[str, Any]:
+        result = self.training_pass(batch)
+        lr = float(self.trainer.optimizers[0].param_groups[0]["lr"])
+        self.log_dict({f"train/{name}": value for name, value in {**result.values, "lr": lr}.items()})
+        return {"loss": result.loss, "members": {"": result}}
+
+    def training_pass(self, batch: ActivationBatch) -> TrainingPass:
+        """Loss and statistics of one batch; updates the feature usage and whatever else training observes."""
         x = self.standardize(batch.activations)
-        forward = self.forward_pass(x, self.draw_noise(len(x), batch.step, batch.lanes))
+        draw = Draw(self.global_step, len(batch.lanes), self.draw_noise(len(x), batch.step, batch.lanes))
+        forward = self.forward_pass(x, draw)
         firing_counts = self.trainer.strategy.reduce(forward.latents.firing_counts(), reduce_op="sum")
         tokens = len(x) * self.trainer.world_size
         self.tokens_seen += tokens
         self.usage.update(firing_counts, tokens)
-        self.threshold.update(forward.latents, self._rank_mean)
         terms = self.terms(forward, self.global_step)
-        self._log_terms("train", terms, explained_variance=_explained_variance(forward), lr=self._lr())
-        return {
-            "loss": terms.total,
-            "active_per_row": forward.latents.active_per_row(),
-            "firing_counts": firing_counts,
-        }
+        self.observe(forward, draw)
+        if self._resampling_is_due():
+            self._candidates = (self._all_ranks(x, batch), self._all_ranks(squared_error(forward).detach(), batch))
+        values = {**terms.named(), "explained_variance": explained_variance(forward)}
+        return TrainingPass(terms.total, values, forward.latents.active_per_row(), firing_counts)
+
+    @torch.no_grad()
+    def observe(self, forward: ForwardPass, draw: Draw) -> None:
+        """Take the statistics of a training batch into running means."""
+        self.autoencoder.sparsifier.observe(forward.score, forward.latents, draw, self._rank_mean)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         # Comes before clipping: the norm that is clipped is that of the gradient that is used.
@@ -171,8 +240,18 @@ class AutoencoderModule(LightningModule, ABC):
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
+        self.after_optimizer_step(self.trainer.optimizers[0])
+
+    def after_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Renormalise the decoder; every `resample_every_steps` restart what is dead."""
         if self.autoencoder.decoder == "unit":
             normalize_rows_(self.autoencoder.W_dec.data)
+        if self._candidates is not None:
+            dead = self.usage.dead(self.dead_after_tokens)
+            chance = generator("cpu", "resampling", self.autoencoder.seed, self.global_step)
+            resample_dead_(self.autoencoder, optimizer, dead, *self._candidates, chance)
+            self.usage.restart(dead)
+            self._candidates = None
 
     def configure_optimizers(self) -> Any:
         """The optimizer and schedule given; Adam at 2e-4 * sqrt(2^14 / d_sae) where none is (Gao et al. 2024)."""
@@ -185,7 +264,7 @@ class AutoencoderModule(LightningModule, ABC):
             except ValueError as error:
                 raise InputError(f"model.init_args.optimizer: {error}") from None
         if self.scheduler is None:
-            return optimizer
+            return {"optimizer": optimizer}
         scheduler = self.scheduler(optimizer)
         if isinstance(scheduler, WarmupDecay) and scheduler.total_steps is None:
             scheduler.total_steps = self.trainer.max_steps
@@ -193,39 +272,12 @@ class AutoencoderModule(LightningModule, ABC):
 
     # ------------------------------------------------------------ evaluation
 
-    def validation_step(self, batch: HeldOutBatch, batch_idx: int) -> None:
-        self._evaluate(batch, "val")
-
-    def on_validation_epoch_end(self) -> None:
-        self._log_metrics("val")
-
-    def test_step(self, batch: HeldOutBatch, batch_idx: int) -> None:
-        self._evaluate(batch, "test")
-
-    def on_test_epoch_end(self) -> None:
-        self._log_metrics("test")
-
-    def predict_step(self, batch: HeldOutBatch, batch_idx: int) -> Latents:
-        return self.autoencoder.latents(self.standardize(batch.activations))
-
-    def _evaluate(self, batch: HeldOutBatch, stage: str) -> None:
-        forward = self.forward_pass(self.standardize(batch.activations))
-        terms = self.terms(forward, max(self.global_step, self.loaded_step))
-        self._log_terms(stage, terms, batch_size=len(forward.x), sync_dist=True)
+    def evaluation_pass(self, activations: Float[Tensor, "batch d_in"]) -> tuple[ForwardPass, LossTerms]:
+        """The pass and the loss of held-out activations, which the metrics take in."""
+        forward = self.forward_pass(self.standardize(activations))
         x_hat = forward.x_hat.float() / self.input_scale + self.input_mean
-        self.reconstruction_metrics.update(batch.activations, x_hat)
-        self.l0_metric.update(forward.latents.active_per_row())
-        self.dead_metric.update(forward.latents.firing_counts())
-
-    def _log_metrics(self, stage: str) -> None:
-        values = {
-            **self.reconstruction_metrics.compute(),
-            "l0": self.l0_metric.compute(),
-            "dead_fraction": self.dead_metric.compute(),
-        }
-        self.log_dict({f"{stage}/{name}": value for name, value in values.items()})
-        for metric in (self.reconstruction_metrics, self.l0_metric, self.dead_metric):
-            metric.reset()
+        self.held_out.update(activations, x_hat, forward.latents)
+        return forward, self.terms(forward, max(self.global_step, self.loaded_step))
 
     # --------------------------------------------------------------- records
 
@@ -237,24 +289,38 @@ class AutoencoderModule(LightningModule, ABC):
         self.tokens_seen = checkpoint["tokens_seen"]
         self.loaded_step = checkpoint["global_step"]
 
-    def _log_terms(
-        self, stage: str, terms: Any, batch_size: int | None = None, sync_dist: bool = False, **more: Tensor | float
-    ) -> None:
-        values: dict[str, Tensor | float] = {"loss": terms.total, **terms._asdict(), **more}
-        del values["total"]
-        if stage != "train":  # AuxK is not part of an evaluation, and the weights are those of the run
-            values = {name: value for name, value in values.items() if name != "aux" and not name.endswith("_weight")}
-        self.log_dict(
-            {f"{stage}/{name}": value for name, value in values.items()}, batch_size=batch_size, sync_dist=sync_dist
+    @staticmethod
+    def _refuse_gate_kl(autoencoder: SparseAutoencoder, weight: float) -> None:
+        sparsifier, name = autoencoder.sparsifier, type(autoencoder.sparsifier).__name__
+        if weight and (sparsifier.target_l0 is None or not sparsifier.has_gate):
+            raise InputError(
+                f"gate_kl_weight is {weight}, but this {name} does not aim at a number of latents by value: use "
+                "TopK (by: value), BatchTopK or ProbabilisticTopK, or set it to 0."
+            )
+        if weight and sparsifier.target_l0 == autoencoder.d_sae:
+            raise InputError(f"gate_kl_weight is {weight}, but {name} has k = d_sae: every latent is always on.")
+
+    def _side_error(self, forward: ForwardPass) -> Float[Tensor, " batch"] | None:
+        autoencoder = self.autoencoder
+        return autoencoder.sparsifier.side_error(
+            forward.x, forward.score, forward.latents, autoencoder.W_dec, autoencoder.b_dec
         )
 
     def _rank_mean(self, local: Tensor) -> Tensor:
-        return self.trainer.strategy.reduce(local, reduce_op="mean") if self._trainer is not None else local
+        # Of a copy: the reduction works in place.
+        return self.trainer.strategy.reduce(local.clone(), reduce_op="mean") if self._trainer is not None else local
 
-    def _lr(self) -> float:
-        return float(self.trainer.optimizers[0].param_groups[0]["lr"])
+    def _all_ranks(self, rows: Float[Tensor, "rows *rest"], batch: ActivationBatch) -> Float[Tensor, "all *rest"]:
+        """The rows of all ranks, in the order of the lanes."""
+        gathered = self.all_gather(rows)
+        assert isinstance(gathered, Tensor)
+        return in_lane_order(gathered, len(batch.lanes)) if self.trainer.world_size > 1 else rows
 
-    def _warn_if_never_dead(self) -> None:
+    def _resampling_is_due(self) -> bool:
+        return self.resample_every_steps is not None and (self.global_step + 1) % self.resample_every_steps == 0
+
+    def warn_if_never_dead(self) -> None:
+        """Warn if the run is over before AuxK can begin."""
         batch_size = getattr(getattr(self.trainer, "datamodule", None), "batch_size", None)
         if batch_size is None or self.aux_weight == 0 or self.trainer.max_steps < 0:
             return
@@ -264,41 +330,3 @@ class AutoencoderModule(LightningModule, ABC):
                 f"The run has {tokens:,} tokens, and a latent counts as dead after {self.dead_after_tokens:,}: "
                 "AuxK can never fire. Lower --model.init_args.dead_after_tokens, or set aux_weight to 0."
             )
-
-    def _save_plain_hyperparameters(self) -> None:
-        """Keep the constructor's arguments as plain values, from which the module can be rebuilt.
-
-        The command line hands them over plain; a module built in Python describes its parts, and leaves
-        out the optimizer and scheduler, which are functions.
-        """
-        with warnings.catch_warnings():  # of modules among them, which are described below
-            warnings.simplefilter("ignore")
-            self.save_hyperparameters(ignore=["autoencoder"])
-        plain = {
-            name: _plain(value)
-            for name, value in self.hparams.items()
-            if isinstance(value, Part) or not callable(value)
-        }
-        plain.setdefault("_class_path", f"{type(self).__module__}.{type(self).__qualname__}")
-        plain.setdefault("_instantiator", "lightning.pytorch.cli.instantiate_module")
-        self.hparams.clear()  # saving adds to what is there
-        self.save_hyperparameters(plain)
-
-
-def require_at_least(minimum: float, **values: float) -> None:
-    """Raise `InputError` for the first value below `minimum` (or not a number), by its option's name."""
-    for name, value in values.items():
-        if not value >= minimum:
-            raise InputError(f"{name} is {value}; it must be at least {minimum}.")
-
-
-def _plain(value: Any) -> Any:
-    if not isinstance(value, Part):
-        return value
-    return {"class_path": f"{type(value).__module__}.{type(value).__qualname__}", "init_args": value.init_args()}
-
-
-@torch.no_grad()
-def _explained_variance(forward: ForwardPass) -> Float[Tensor, ""]:
-    x = at_least_float32(forward.x)
-    return 1 - (x - at_least_float32(forward.x_hat)).square().sum() / (x - x.mean(0)).square().sum()

@@ -22,3 +22,7 @@ class FeatureUsage(nn.Module):
     def dead(self, after_tokens: int) -> Bool[Tensor, " d_sae"]:
         """The latents that fired in none of the last `after_tokens` tokens."""
         return self.tokens_since_fired >= after_tokens
+
+    def restart(self, latents: Bool[Tensor, " d_sae"]) -> None:
+        """Give `latents` the time to fire of one that fired just now."""
+        self.tokens_since_fired.masked_fill_(latents, 0)

@@ -1,59 +1,73 @@
-"""The variational sparse autoencoder: reconstruction + warmed-up KL + AuxK."""
+"""The variational sparse autoencoder: what an SAE minimises, on a sample, + warmed-up KL."""
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
+from vsae_lightning.autoencoders.draw import Draw
+from vsae_lightning.autoencoders.posterior import Posterior
 from vsae_lightning.autoencoders.priors import Prior, StandardNormal
+from vsae_lightning.autoencoders.running import RunningMean
 from vsae_lightning.autoencoders.sparsifiers import Sparsifier
-from vsae_lightning.autoencoders.variational import VariationalAutoencoder
-from vsae_lightning.modules.base import AutoencoderModule, BiasInit, Decoder, ForwardPass, require_at_least
+from vsae_lightning.autoencoders.variational import Covariance, Sigma, VariationalAutoencoder
+from vsae_lightning.errors import InputError, require_at_least
+from vsae_lightning.modules.base import AutoencoderModule, BiasInit, Decoder, Encoder
+from vsae_lightning.modules.forward import ForwardPass
+from vsae_lightning.modules.terms import LossTerms
 from vsae_lightning.modules.warmup import linear_warmup
-from vsae_lightning.seeding import generator, global_seed
-
-
-class VSAETerms(NamedTuple):
-    """The loss of a vSAE; scalars."""
-
-    total: Float[Tensor, ""]
-    reconstruction: Float[Tensor, ""]
-    kl: Float[Tensor, ""]
-    kl_weight: float
-    aux: Float[Tensor, ""]
+from vsae_lightning.seeding import global_seed
 
 
 class VSAE(AutoencoderModule):
-    """L = ||x - x_hat||^2 + kl_weight * s(t) * sum_j KL(q(z_j|x) || p(z_j)) + aux_weight * L_aux.
+    """L = (the loss of `SAE`, of a sample) + kl_weight s(t) sum_j KL(q(z_j|x) || p(z_j)).
 
-    x_hat decodes the sparsified sample z = mu + sigma * epsilon in training, and the sparsified posterior
-    mean otherwise. The KL sums over all latents or over the selected ones, the loss is the mean over the
-    batch, s(t) = min(1, t / kl_warmup_steps) (Baker & Li 2025, arXiv 2509.22994).
+    x_hat decodes the sparsified sample z in training, and the sparsified posterior mean otherwise. The KL sums
+    over all latents or over the selected ones, the loss is the mean over the batch,
+    s(t) = min(1, t / kl_warmup_steps) (Baker & Li 2025, arXiv 2509.22994).
+
+    With a diagonal posterior z = mu + sigma epsilon. With that of the encoder z = mu + sigma W_enc^T epsilon:
+    noise on the input, a denoising autoencoder. Its KL to a prior on all latents is infinite, the covariance being
+    singular; the gate KL takes its place.
+
+    `kl_weight: elbo` weighs the KL by 2 gamma, gamma = E||x - x_hat||^2 / d_in the running mean over training
+    batches: with it L is the negative ELBO, times 2 gamma, of a decoder with Gaussian noise gamma.
 
     Args:
         d_in: Width of the activations; taken from the data on the command line.
         d_sae: Number of latents.
         sparsifier: Sample (or posterior mean) to latents.
-        sigma: A fixed standard deviation (0: no sampling), or "learned" per input and latent.
+        sigma: Standard deviation: a number (0: no sampling), "learned" per input and latent, or "closed_form",
+            the best for the present reconstruction, decoder and Gaussian prior.
+        sigma_warmup_steps: Optimizer steps over which a sigma that is a number rises from 0.
+        covariance: "diagonal", or that of the "encoder".
+        select: Whether the sparsifier selects by the "sample" or by the posterior "mean", before sampling.
         prior: What the posterior is pulled towards; None: the standard normal.
-        kl_weight: Weight of the KL.
+        kl_weight: Weight of the KL, or "elbo".
         kl_warmup_steps: Optimizer steps over which it rises from 0.
         kl_on: Count the KL of "all" latents, or of the "selected" ones alone.
+        free_bits: Nats of every latent's KL that cost nothing (Kingma et al. 2016, arXiv 1606.04934, here per row).
         relu_mean: mu = ReLU(pre_acts), as in the published runs, instead of pre_acts.
+        sparsity_weight: Weight of the sparsifier's penalty.
+        sparsity_warmup_steps: Optimizer steps over which it rises from 0.
+        gate_kl_weight: Weight of the gate KL.
+        gate_kl_warmup_steps: Optimizer steps over which it rises from 0.
         pre_bias: Subtract b_dec from x before encoding.
+        encoder: "aligned": <W_enc[:, j], W_dec[j]> = 1 for every latent. "free": not.
         decoder: "unit": rows of norm 1, the gradient along them removed before clipping. "free": neither.
         decoder_norm: Norm of the decoder rows at the start; must be 1 for a unit decoder.
         bias_init: b_dec at the start: the geometric median of the first batch, or zero.
         aux_weight: Weight of AuxK; 0 for none.
         dead_after_tokens: A latent is dead when it fired in none of the last so many tokens.
+        resample_every_steps: Optimizer steps between two restarts of all dead latents; None: never.
         seed: Of the initial weights and of the noise; None: that of `seed_everything`.
         optimizer: Parameters to optimizer; None: Adam at 2e-4 * sqrt(2^14 / d_sae).
         scheduler: Optimizer to learning-rate schedule, stepped per optimizer step; None: constant.
 
     Raises:
-        InputError: A value out of range.
+        InputError: A value out of range, or options that exclude each other.
     """
 
     autoencoder: VariationalAutoencoder
@@ -63,61 +77,174 @@ class VSAE(AutoencoderModule):
         d_in: int,
         d_sae: int,
         sparsifier: Sparsifier,
-        sigma: float | Literal["learned"] = "learned",
+        sigma: Sigma = "learned",
+        sigma_warmup_steps: int = 0,
+        covariance: Covariance = "diagonal",
+        select: Literal["sample", "mean"] = "sample",
         prior: Prior | None = None,
-        kl_weight: float = 1.0,
+        kl_weight: float | Literal["elbo"] = 1.0,
         kl_warmup_steps: int = 1000,
         kl_on: Literal["all", "selected"] = "selected",
+        free_bits: float = 0.0,
         relu_mean: bool = False,
+        sparsity_weight: float = 0.0,
+        sparsity_warmup_steps: int = 0,
+        gate_kl_weight: float = 0.0,
+        gate_kl_warmup_steps: int = 0,
         pre_bias: bool = True,
+        encoder: Encoder = "free",
         decoder: Decoder = "unit",
         decoder_norm: float = 1.0,
         bias_init: BiasInit = "geometric_median",
         aux_weight: float = 1 / 32,
         dead_after_tokens: int = 1_000_000,
+        resample_every_steps: int | None = None,
         seed: int | None = None,
         optimizer: OptimizerCallable | None = None,
         scheduler: LRSchedulerCallable | None = None,
     ) -> None:
-        require_at_least(0, kl_weight=kl_weight, kl_warmup_steps=kl_warmup_steps)
+        if kl_weight != "elbo":
+            require_at_least(0, kl_weight=float(kl_weight))
+        require_at_least(0, kl_warmup_steps=kl_warmup_steps, free_bits=free_bits, sigma_warmup_steps=sigma_warmup_steps)
         seed = global_seed() if seed is None else seed
-        autoencoder = VariationalAutoencoder(
-            d_in, d_sae, sparsifier, sigma, relu_mean, pre_bias, decoder, decoder_norm, seed
+        super().__init__(
+            VariationalAutoencoder(
+                d_in, d_sae, sparsifier, sigma, covariance, relu_mean, pre_bias, encoder, decoder, decoder_norm, seed
+            ),
+            sparsity_weight=sparsity_weight,
+            sparsity_warmup_steps=sparsity_warmup_steps,
+            gate_kl_weight=gate_kl_weight,
+            gate_kl_warmup_steps=gate_kl_warmup_steps,
+            bias_init=bias_init,
+            aux_weight=aux_weight,
+            dead_after_tokens=dead_after_tokens,
+            resample_every_steps=resample_every_steps,
+            optimizer=optimizer,
+            scheduler=scheduler,
         )
-        super().__init__(autoencoder, bias_init, aux_weight, dead_after_tokens, optimizer, scheduler)
+        self.sigma_warmup_steps = sigma_warmup_steps
+        self.select = select
         self.prior = prior or StandardNormal()
         self.kl_weight = kl_weight
         self.kl_warmup_steps = kl_warmup_steps
         self.kl_on = kl_on
+        self.free_bits = free_bits
+        self.residual_variance = RunningMean(1.0)
+        self._refuse_contradictions()
+        self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
 
-    def draw_noise(self, rows: int, step: int, lanes: tuple[int, ...]) -> Float[Tensor, "batch d_sae"] | None:
-        """Standard normal noise, a function of (seed, step, lane) alone; equal parts of `rows` for each lane."""
+    @property
+    def noise_width(self) -> int:
         if not self.autoencoder.samples:
-            return None
-        noise = torch.empty(rows, self.autoencoder.d_sae, device=self.device)
-        for part, lane in zip(noise.view(len(lanes), -1, self.autoencoder.d_sae), lanes, strict=True):
-            part.normal_(generator=generator(self.device, "noise", self.autoencoder.seed, step, lane))
-        return noise
+            return super().noise_width
+        return self.autoencoder.d_in if self.autoencoder.covariance == "encoder" else self.autoencoder.d_sae
 
-    def forward_pass(
-        self, x: Float[Tensor, "batch d_in"], noise: Float[Tensor, "batch d_sae"] | None = None
-    ) -> ForwardPass:
-        posterior = self.autoencoder.posterior(x)
-        z = posterior.mean if noise is None else posterior.sample(noise)
-        latents = self.autoencoder.sparsifier(z)
-        return ForwardPass(x, posterior.mean, latents, self.autoencoder.reconstruct(latents), posterior)
+    def forward_pass(self, x: Float[Tensor, "batch d_in"], draw: Draw | None = None) -> ForwardPass:
+        noise = draw.noise if draw is not None and self.autoencoder.samples else None
+        if draw is not None and noise is not None and self.autoencoder.covariance == "encoder":
+            z = self.autoencoder.pre_acts(x + self._sigma_at(draw.step) * noise)
+            return self._sparsify(x, z, z, None, draw)
+        posterior = self._posterior(x, draw)
+        if noise is None:
+            return self._sparsify(x, posterior.mean, posterior.mean, posterior, draw)
+        z = posterior.sample(noise)
+        return self._sparsify(x, z, posterior.mean if self.select == "mean" else z, posterior, draw)
 
-    def terms(self, forward: ForwardPass, step: int) -> VSAETerms:
-        reconstruction = self.reconstruction_loss(forward)
-        kl = self.kl_loss(forward)
-        kl_weight = self.kl_weight * linear_warmup(step, self.kl_warmup_steps)
-        aux = self.aux_loss(forward)
-        total = reconstruction + kl_weight * kl + self.aux_weight * aux
-        return VSAETerms(total, reconstruction, kl, kl_weight, aux)
+    def terms(self, forward: ForwardPass, step: int) -> LossTerms:
+        terms = self.common_terms(forward, step)
+        if self.kl_weight == 0 or forward.posterior is None:
+            return terms
+        kl = self.kl_loss(forward, forward.posterior)
+        kl_weight = self._full_kl_weight() * linear_warmup(step, self.kl_warmup_steps)
+        return terms._replace(total=terms.total + kl_weight * kl, kl=kl, kl_weight=kl_weight)
 
-    def kl_loss(self, forward: ForwardPass) -> Float[Tensor, ""]:
-        """KL(q || p) in nats, summed over all or the selected latents, mean over the batch."""
-        assert forward.posterior is not None
+    def kl_loss(self, forward: ForwardPass, posterior: Posterior) -> Float[Tensor, ""]:
+        """KL(q || p) in nats above the free bits, summed over all or the selected latents, mean over the batch."""
         if self.kl_on == "all":
-            return self.prior.kl(forward.posterior).sum(-1).mean()
-        return forward.latents.sum_active(self.prior.kl, forward.posterior).mean()
+            return self._paid_kl(posterior).sum(-1).mean()
+        return forward.latents.sum_active(self._paid_kl, posterior).mean()
+
+    @torch.no_grad()
+    def observe(self, forward: ForwardPass, draw: Draw) -> None:
+        super().observe(forward, draw)
+        residual = (forward.x.float() - forward.x_hat.float()).square().mean()
+        self.residual_variance.update(self._rank_mean(residual))
+        if forward.posterior is not None:
+            self.prior.observe(forward.posterior, forward.latents, self._rank_mean)
+        if self.autoencoder.sigma == "closed_form":
+            assert self.prior.variance is not None
+            self.autoencoder.set_closed_form(self.residual_variance.value, self.prior.variance)
+
+    def _posterior(self, x: Float[Tensor, "batch d_in"], draw: Draw | None) -> Posterior:
+        """With the sigma of this step, and with gates where the prior asks for them."""
+        posterior = self.autoencoder.posterior(x)
+        if draw is not None and not isinstance(posterior.sigma, Tensor):
+            posterior = posterior._replace(sigma=self._sigma_at(draw.step))
+        if self.prior.needs_gate:
+            threshold = self.autoencoder.sparsifier.gate_threshold(posterior.mean, draw)
+            posterior = posterior._replace(gate=torch.special.ndtr((posterior.mean - threshold) / posterior.sigma))
+        return posterior
+
+    def _sparsify(
+        self,
+        x: Float[Tensor, "batch d_in"],
+        z: Float[Tensor, "batch d_sae"],
+        score: Float[Tensor, "batch d_sae"],
+        posterior: Posterior | None,
+        draw: Draw | None,
+    ) -> ForwardPass:
+        latents = self.autoencoder.sparsifier(z, score, draw)
+        pre_acts = z if posterior is None else posterior.mean
+        x_hat = self.autoencoder.reconstruct(latents)
+        return ForwardPass(x, pre_acts, score, self.gate_threshold(score, draw), latents, x_hat, posterior)
+
+    def _paid_kl(self, posterior: Posterior) -> Float[Tensor, "batch latents"]:
+        kl = self.prior.kl(posterior)
+        return (kl - self.free_bits).clamp_min(0) if self.free_bits else kl
+
+    def _full_kl_weight(self) -> Float[Tensor, ""] | float:
+        return 2 * self.residual_variance.value.clone() if self.kl_weight == "elbo" else float(self.kl_weight)
+
+    def _sigma_at(self, step: int) -> float:
+        assert not isinstance(self.autoencoder.sigma, str)
+        return self.autoencoder.sigma * linear_warmup(step, self.sigma_warmup_steps)
+
+    def _refuse_contradictions(self) -> None:
+        """Raise `InputError` for combinations that have no meaning, by name and with the reason."""
+        autoencoder, prior = self.autoencoder, type(self.prior).__name__
+        sparsifier = autoencoder.sparsifier
+        self.prior.check(autoencoder.d_sae)
+        number = not isinstance(autoencoder.sigma, str)
+        refusals = {
+            "kl_weight must be 0 with covariance: encoder: the posterior is singular, its KL infinite; "
+            "see gate_kl_weight": autoencoder.covariance == "encoder" and self.kl_weight != 0,
+            "select must be sample with covariance: encoder: noise on the input moves all latents at once": (
+                autoencoder.covariance == "encoder" and self.select == "mean"
+            ),
+            f"sigma_warmup_steps is for a sigma that is a number, not {autoencoder.sigma!r}": (
+                self.sigma_warmup_steps > 0 and not number
+            ),
+            "sigma_warmup_steps starts at sigma 0, where the KL is infinite: set kl_weight to 0": (
+                self.sigma_warmup_steps > 0 and autoencoder.covariance == "diagonal" and self.kl_weight != 0
+            ),
+            f"sigma must be a number or 'learned' with {prior}: the closed form is that of a Gaussian prior": (
+                autoencoder.sigma == "closed_form" and self.prior.variance is None
+            ),
+            f"kl_on must be all with {prior}: its KL is not that of the selected latents alone": (
+                self.kl_on == "selected" and self.kl_weight != 0 and (self.prior.needs_gate or not self.prior.separable)
+            ),
+            f"free_bits must be 0 with {prior}: its KL is not a sum over latents": (
+                self.free_bits > 0 and not self.prior.separable
+            ),
+            f"sigma must not be 0 with {prior}: without sampling a latent has no probability to be on": (
+                self.prior.needs_gate and autoencoder.sigma == 0
+            ),
+            f"{prior} needs a sparsifier with a threshold, not {type(sparsifier).__name__}: it asks for the "
+            "probability that a latent exceeds it": self.prior.needs_gate and not sparsifier.has_gate,
+            f"sparsity_weight and kl_weight are 0: {type(sparsifier).__name__} would learn no sparsity": (
+                sparsifier.needs_penalty and self.sparsity_weight == 0 and self.kl_weight == 0
+            ),
+        }
+        for reason, applies in refusals.items():
+            if applies:
+                raise InputError(f"VSAE: {reason}.")

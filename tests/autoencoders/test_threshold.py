@@ -1,8 +1,12 @@
+"""The inference threshold of TopK, by hand."""
+
 import pytest
 import torch
 
+import vsae_lightning as vl
+from vsae_lightning.autoencoders.draw import Draw
 from vsae_lightning.autoencoders.latents import DenseLatents, SparseLatents
-from vsae_lightning.modules.threshold import InferenceThreshold
+from vsae_lightning.autoencoders.threshold import InferenceThreshold
 
 
 def sparse(values: list[list[float]]) -> SparseLatents:
@@ -21,5 +25,7 @@ def test_moving_average_of_the_smallest_positive_by_hand() -> None:
 def test_batches_that_say_nothing_change_nothing() -> None:
     threshold = InferenceThreshold()
     threshold.update(sparse([[0.0, -1.0]]))
-    threshold.update(DenseLatents(torch.ones(2, 5)))
     assert threshold.value == -1
+    relu = vl.ReLU()  # dense latents have no such threshold
+    relu.observe(torch.ones(2, 5), DenseLatents(torch.ones(2, 5)), Draw(), lambda local: local)
+    assert not relu.state_dict()

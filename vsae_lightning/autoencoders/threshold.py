@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vsae_lightning.autoencoders.latents import Latents, SparseLatents
+from vsae_lightning.autoencoders.latents import SparseLatents
 
 MOMENTUM = 0.999
 
@@ -15,7 +15,7 @@ class InferenceThreshold(nn.Module):
     """Moving average of the smallest positive selected activation of a row, averaged over the batch.
 
     theta <- 0.999 theta + 0.001 mean_rows min {f_j : f_j > 0} (Bussmann et al. 2024, arXiv 2412.06410). It is
-    stored in the checkpoint, in scaled units; -1 until the first batch, and for sparsifiers that do not select.
+    stored in the checkpoint, in the latents' units; -1 until the first batch.
     """
 
     value: Float[Tensor, ""]
@@ -25,10 +25,8 @@ class InferenceThreshold(nn.Module):
         self.register_buffer("value", torch.tensor(-1.0))
 
     @torch.no_grad()
-    def update(self, latents: Latents, rank_mean: Callable[[Tensor], Tensor] = lambda local: local) -> None:
+    def update(self, latents: SparseLatents, rank_mean: Callable[[Tensor], Tensor] = lambda local: local) -> None:
         """Take in one batch; rows without any positive activation do not count."""
-        if not isinstance(latents, SparseLatents):
-            return
         values = latents.values.float()
         smallest = torch.where(values > 0, values, torch.inf).amin(-1)
         counted = smallest.isfinite()

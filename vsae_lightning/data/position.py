@@ -1,0 +1,33 @@
+"""The position in an endless stream: one integer, the steps consumed, which the trainer counts."""
+
+from typing import Any, cast
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.loops.progress import _ProcessedTracker as ProcessedTracker
+from lightning.pytorch.trainer.states import TrainerFn
+
+from vsae_lightning.errors import InputError
+
+
+def steps_consumed(trainer: Trainer) -> int:
+    """Training steps so far, over all fits."""
+    # The trainer's own count, which a checkpoint restores; every epoch, and a second fit, begins there.
+    return cast(ProcessedTracker, trainer.fit_loop.epoch_loop.batch_progress.total).processed
+
+
+def require_an_end(trainer: Trainer | None) -> None:
+    """Raise `InputError` where a fit would never end."""
+    if trainer is not None and trainer.state.fn == TrainerFn.FITTING and trainer.max_steps < 0:
+        raise InputError("trainer.max_steps is not set; the stream has no end, so say how many steps to train.")
+
+
+def require_same_layout(trainer: Trainer, saved: dict[str, Any], given: dict[str, Any]) -> None:
+    """Raise `InputError` where training goes on with settings under which a step is other rows than before."""
+    if trainer.state.fn != TrainerFn.FITTING:
+        return
+    for name, value in given.items():
+        if saved[name] != value:
+            raise InputError(
+                f"data.{name} is {value!r}, but the run of the checkpoint has {saved[name]!r}; "
+                "the stream could not go on where it was."
+            )

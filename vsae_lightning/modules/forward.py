@@ -1,0 +1,54 @@
+"""What a pass over a batch gives."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vsae_lightning.autoencoders.latents import Latents
+from vsae_lightning.autoencoders.posterior import Posterior
+from vsae_lightning.autoencoders.precision import at_least_float32
+
+
+class ForwardPass(NamedTuple):
+    """One pass over a batch, in scaled units; all that a loss needs.
+
+    Attributes:
+        x: The batch.
+        pre_acts: What AuxK takes dead latents from.
+        score: What the sparsifier selected by.
+        threshold: The score above which a latent is on; None where no term asks for it.
+        latents: Of the sparsifier.
+        x_hat: Their decoding.
+        posterior: Of a vSAE, unless it is singular.
+    """
+
+    x: Float[Tensor, "batch d_in"]
+    pre_acts: Float[Tensor, "batch d_sae"]
+    score: Float[Tensor, "batch d_sae"]
+    threshold: Tensor | None
+    latents: Latents
+    x_hat: Float[Tensor, "batch d_in"]
+    posterior: Posterior | None = None
+
+
+class TrainingPass(NamedTuple):
+    """What one training batch gave: the loss, the values to log, and which latents fired."""
+
+    loss: Float[Tensor, ""]
+    values: dict[str, Tensor | float]
+    active_per_row: Int[Tensor, " batch"]
+    firing_counts: Int[Tensor, " d_sae"]
+
+
+def squared_error(forward: ForwardPass) -> Float[Tensor, " batch"]:
+    """||x - x_hat||^2 of every row, summed over d_in."""
+    return (at_least_float32(forward.x) - at_least_float32(forward.x_hat)).square().sum(-1)
+
+
+@torch.no_grad()
+def explained_variance(forward: ForwardPass) -> Float[Tensor, ""]:
+    """1 - sum ||x - x_hat||^2 / sum ||x - mean(x)||^2 over the batch."""
+    x = at_least_float32(forward.x)
+    return 1 - squared_error(forward).sum() / (x - x.mean(0)).square().sum()

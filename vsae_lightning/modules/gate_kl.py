@@ -1,0 +1,34 @@
+"""The gate KL: a pull on how often each latent is used, with or without sampling."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vsae_lightning.autoencoders.precision import at_least_float32
+from vsae_lightning.autoencoders.priors import bernoulli_kl
+
+LOGISTIC_OF_NORMAL = 1.7  # sigmoid(1.7 v) differs from the normal distribution function by less than 0.01
+WIDTH = 0.1  # of the gate, as a part of its threshold
+
+
+def usage(
+    score: Float[Tensor, "batch d_sae"],
+    threshold: Tensor,
+    rank_mean: Callable[[Tensor], Tensor] = lambda local: local,
+) -> Float[Tensor, " d_sae"]:
+    """f_j: the mean over the batch (of all ranks) of sigmoid(1.7 (score_j - tau) / (0.1 tau)), tau the threshold.
+
+    The sigmoid is the probability that latent j is on if its score has a standard deviation of a tenth of
+    the threshold. The value is that of all ranks, the gradient that of this rank's rows: averaged over ranks,
+    as DDP does, it is the gradient of the whole.
+    """
+    tau = threshold.clamp_min(torch.finfo(threshold.dtype).eps)
+    local = at_least_float32(torch.sigmoid(LOGISTIC_OF_NORMAL / WIDTH * (score / tau - 1))).mean(0)
+    return local + (rank_mean(local.detach()) - local.detach())
+
+
+def gate_kl(f: Float[Tensor, " d_sae"], target_l0: int) -> Float[Tensor, ""]:
+    """sum_j KL(Bern(f_j) || Bern(target_l0 / d_sae)) in nats: 0 when all latents are used alike."""
+    return bernoulli_kl(f, target_l0 / len(f)).sum()

@@ -1,0 +1,54 @@
+"""Held-out evaluation, written once for a module alone and for the members of an ensemble."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from lightning.pytorch import LightningModule
+
+from vsae_lightning.autoencoders.latents import Latents
+from vsae_lightning.batches import HeldOutBatch, SyntheticBatch
+from vsae_lightning.log_keys import log_key
+from vsae_lightning.modules.forward import ForwardPass
+
+if TYPE_CHECKING:
+    from vsae_lightning.modules.base import AutoencoderModule
+
+
+class MembersModule(LightningModule, ABC):
+    """Validates, tests and predicts with each of its members; logs `stage/metric`, or `stage/NAME/metric`."""
+
+    @abstractmethod
+    def members(self) -> "Mapping[str, AutoencoderModule]":
+        """The modules that are trained, by name; one alone has the name ''."""
+
+    def validation_step(self, batch: HeldOutBatch | SyntheticBatch, batch_idx: int) -> dict[str, ForwardPass]:
+        return self._evaluate(batch, "val")
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_held_out("val")
+
+    def test_step(self, batch: HeldOutBatch | SyntheticBatch, batch_idx: int) -> dict[str, ForwardPass]:
+        return self._evaluate(batch, "test")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_held_out("test")
+
+    def predict_step(self, batch: HeldOutBatch | SyntheticBatch, batch_idx: int) -> dict[str, Latents]:
+        return {
+            name: member.autoencoder.latents(member.standardize(batch.activations))
+            for name, member in self.members().items()
+        }
+
+    def _evaluate(self, batch: HeldOutBatch | SyntheticBatch, stage: str) -> dict[str, ForwardPass]:
+        passes = {}
+        for name, member in self.members().items():
+            passes[name], terms = member.evaluation_pass(batch.activations)
+            values = {key: value for key, value in terms.named().items() if not key.endswith("_weight")}
+            named = {log_key(stage, name, key): value for key, value in values.items()}
+            self.log_dict(named, batch_size=len(batch.activations), sync_dist=True)
+        return passes
+
+    def _log_held_out(self, stage: str) -> None:
+        for name, member in self.members().items():
+            self.log_dict({log_key(stage, name, key): value for key, value in member.held_out.compute().items()})
