@@ -45,17 +45,19 @@ def main() -> None:
     together, language_model = measure(arms, data)
     alone = {name: measure({name: arm}, data) for name, arm in arms.items()}
     steps = {name: total - share for name, (total, share) in alone.items()}
+    separate = sum(total for total, _ in alone.values())
+    one_pass_and_steps = language_model + sum(steps.values())
     result = {
         "ensemble_seconds": together,
-        "separate_seconds": sum(total for total, _ in alone.values()),
-        "one_pass_and_eight_steps_seconds": language_model + sum(steps.values()),
+        "separate_seconds": separate,
+        "one_pass_and_eight_steps_seconds": one_pass_and_steps,
+        "ensemble_over_separate": together / separate,
+        "ensemble_over_one_pass_and_eight_steps": together / one_pass_and_steps,
         "steps": STEPS,
         "threads": torch.get_num_threads(),
-        "cpu": os.cpu_count(),
-        "torch": torch.__version__,
+        "cpus": os.cpu_count(),
+        "torch": str(torch.__version__),
     }
-    result["ensemble_over_separate"] = result["ensemble_seconds"] / result["separate_seconds"]
-    result["ensemble_over_one_pass_and_eight_steps"] = together / result["one_pass_and_eight_steps_seconds"]
     write_json(ROOT / "benchmarks" / "ensemble.json", result)
     Console().print(result)
 

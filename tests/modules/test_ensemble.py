@@ -1,11 +1,14 @@
 """Members of an ensemble are what they would have been alone."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from lightning.pytorch import LightningModule
 
 import vsae_lightning as vl
 from vsae_lightning.cli import main
@@ -157,6 +160,29 @@ def test_test_and_predict_serve_every_member(together: Path, monkeypatch: pytest
     shard = load_file(together / "latents" / "sampled" / "latents-00-000000.safetensors")
     assert shard["values"].shape[1] == 4
     assert len(shard["token_ids"]) == len(shard["values"])
+
+
+def test_two_ranks_train_the_same_ensemble(together: Path, tmp_path: Path) -> None:
+    """BatchTopK within lanes, noise on the input, usage of the whole batch, candidates of all ranks for resampling."""
+    command = [sys.executable, "-m", "vsae_lightning", "fit", "--config", str(together.parents[1] / "config.yaml")]
+    distributed = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    subprocess.run([*command, *distributed], cwd=tmp_path, check=True, capture_output=True, timeout=300)
+    two = checkpoint(tmp_path / "lightning_logs" / "version_0")["state_dict"]
+    for name, value in checkpoint(together)["state_dict"].items():
+        torch.testing.assert_close(two[name], value, rtol=0, atol=3e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_an_ensemble_is_rebuilt_from_its_checkpoint_alone(together: Path) -> None:
+    module = LightningModule.load_from_checkpoint(together / "checkpoints" / "last.ckpt", map_location="cpu")
+    assert isinstance(module, vl.Ensemble)
+    weights = checkpoint(together)["state_dict"]["arms.denoising.autoencoder.W_enc"]
+    assert torch.equal(module.members()["denoising"].autoencoder.W_enc, weights)
+
+
+def test_resampling_took_place(together: Path) -> None:
+    """Restarted latents have not fired long before the last restart, at step 10 of 12."""
+    usage = checkpoint(together)["state_dict"]["arms.resampled.usage.tokens_since_fired"]
+    assert usage.max() < 256 + 2 * 64
 
 
 @pytest.mark.parametrize(

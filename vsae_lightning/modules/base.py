@@ -136,36 +136,24 @@ class AutoencoderModule(MembersModule):
 
     def common_terms(self, forward: ForwardPass, step: int) -> LossTerms:
         """The terms that SAE and VSAE share, and their weighted sum."""
+        sparsifier = self.autoencoder.sparsifier
         reconstruction = squared_error(forward).mean()
-        autoencoder, sparsifier = self.autoencoder, self.autoencoder.sparsifier
-        total, side, sparsity, sparsity_weight, usage_kl, usage_kl_weight = reconstruction, None, None, None, None, None
+        terms = LossTerms(reconstruction, reconstruction)
         if (error := self._side_error(forward)) is not None:
-            side = error.mean()
-            total = total + side
+            terms = terms.plus("side", error.mean())
         if self.sparsity_weight:
-            norms = autoencoder.W_dec.norm(dim=-1)
-            sparsity = sparsifier.penalty(forward.score, forward.latents, norms).mean()
-            sparsity_weight = self.sparsity_weight * linear_warmup(step, self.sparsity_warmup_steps)
-            total = total + sparsity_weight * sparsity
-        if forward.threshold is not None and self.gate_kl_weight:
+            penalty = sparsifier.penalty(forward.score, forward.latents, self.autoencoder.W_dec.norm(dim=-1)).mean()
+            weight = self.sparsity_weight * linear_warmup(step, self.sparsity_warmup_steps)
+            terms = terms.plus("sparsity", penalty, weight)
+        if forward.threshold is not None:
             assert sparsifier.target_l0 is not None
-            usage_kl = gate_kl(usage(forward.score, forward.threshold, self._rank_mean), sparsifier.target_l0)
-            usage_kl_weight = self.gate_kl_weight * linear_warmup(step, self.gate_kl_warmup_steps)
+            kl = gate_kl(usage(forward.score, forward.threshold, self._rank_mean), sparsifier.target_l0)
+            weight = self.gate_kl_weight * linear_warmup(step, self.gate_kl_warmup_steps)
             scale = self._rank_mean(reconstruction.detach()) / sparsifier.target_l0
-            total = total + usage_kl_weight * scale * usage_kl
-        aux = self.aux_loss(forward)
-        if aux is not None:
-            total = total + self.aux_weight * self.input_energy * aux
-        return LossTerms(
-            total,
-            reconstruction,
-            side,
-            sparsity,
-            sparsity_weight,
-            gate_kl=usage_kl,
-            gate_kl_weight=usage_kl_weight,
-            aux=aux,
-        )
+            terms = terms.plus("gate_kl", kl, weight, scale)
+        if (aux := self.aux_loss(forward)) is not None:
+            terms = terms.plus("aux", aux, self.aux_weight, self.input_energy)
+        return terms
 
     def aux_loss(self, forward: ForwardPass) -> Float[Tensor, ""] | None:
         """AuxK; None in evaluation, 0 before any latent can be dead."""

@@ -41,7 +41,7 @@ class Ensemble(MembersModule):
         for name in members:
             if not re.fullmatch(r"[\w-]+", name):
                 raise InputError(f"Ensemble: members has {name!r}; a name is made of letters, digits, _ and -.")
-        save_plain_hyperparameters(self, ignore=["members"])
+        save_plain_hyperparameters(self, ignore=[])
         self.arms = nn.ModuleDict({name: make(d_in) for name, make in members.items()})
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
 

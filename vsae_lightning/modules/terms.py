@@ -1,6 +1,6 @@
 """The terms of a loss."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
@@ -32,6 +32,15 @@ class LossTerms(NamedTuple):
     gate_kl: Float[Tensor, ""] | None = None
     gate_kl_weight: float | None = None
     aux: Float[Tensor, ""] | None = None
+
+    def plus(
+        self, name: str, value: Float[Tensor, ""], weight: Tensor | float = 1.0, scale: Tensor | float = 1.0
+    ) -> "LossTerms":
+        """With one term more, of `weight` times `scale`; the weight is kept where the term has one to report."""
+        changes: dict[str, Any] = {"total": self.total + weight * scale * value, name: value}
+        if f"{name}_weight" in self._fields:
+            changes[f"{name}_weight"] = weight
+        return self._replace(**changes)
 
     def named(self) -> dict[str, Tensor | float]:
         """What is there, by name; `total` as `loss`."""

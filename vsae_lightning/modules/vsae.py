@@ -154,9 +154,8 @@ class VSAE(AutoencoderModule):
         terms = self.common_terms(forward, step)
         if self.kl_weight == 0 or forward.posterior is None:
             return terms
-        kl = self.kl_loss(forward, forward.posterior)
         kl_weight = self._full_kl_weight() * linear_warmup(step, self.kl_warmup_steps)
-        return terms._replace(total=terms.total + kl_weight * kl, kl=kl, kl_weight=kl_weight)
+        return terms.plus("kl", self.kl_loss(forward, forward.posterior), kl_weight)
 
     def kl_loss(self, forward: ForwardPass, posterior: Posterior) -> Float[Tensor, ""]:
         """KL(q || p) in nats above the free bits, summed over all or the selected latents, mean over the batch."""
