@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from lightning.pytorch import Trainer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -73,10 +74,10 @@ def _of_members(metrics: dict[str, float], title: str) -> Table:
         _, member, metric = name.split("/")
         members.setdefault(member, {})[metric] = value
     columns = [metric for metric in MEMBER_COLUMNS if any(metric in values for values in members.values())]
-    table = Table(title=title)
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1))
     table.add_column("member", no_wrap=True)
     for column in columns:
         table.add_column(column.replace("_", "\n"), no_wrap=True)
     for member, values in members.items():
-        table.add_row(member, *(f"{values[column]:.4f}" if column in values else "" for column in columns))
+        table.add_row(member, *(f"{values[column]:.4g}" if column in values else "" for column in columns))
     return table

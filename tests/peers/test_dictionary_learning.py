@@ -1,4 +1,4 @@
-"""The TopK SAE is dictionary_learning's: the same weights and batches give the same losses over 50 steps."""
+"""TopK and BatchTopK are dictionary_learning's: the same weights and batches give the same losses over 50 steps."""
 
 import os
 import subprocess
@@ -20,14 +20,17 @@ STEPS, D_IN, D_SAE, K = 50, 24, 400, 8
 LR, WARMUP, DECAY_START, DEAD_AFTER = 3e-3, 5, 40, 300
 
 
-@pytest.fixture(scope="module")
-def peer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+SPARSIFIERS = {"TopK": vl.TopK, "BatchTopK": vl.BatchTopK}
+
+
+@pytest.fixture(scope="module", params=SPARSIFIERS)
+def peer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     if not PYTHON.exists():
         pytest.skip("the peers' environment is not there: make peers")
     path = tmp_path_factory.mktemp("peer") / "run.pt"
     script = Path(__file__).with_name("train_dictionary_learning.py")
-    subprocess.run([PYTHON, script, path], check=True)
-    return torch.load(path)
+    subprocess.run([PYTHON, script, request.param, path], check=True)
+    return {"kind": request.param, **torch.load(path)}
 
 
 def peer_schedule(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LambdaLR:
@@ -63,7 +66,7 @@ def test_fifty_steps_are_the_peers(peer: Any, tmp_path: Path) -> None:
     module = Losses(
         D_IN,
         D_SAE,
-        vl.TopK(K),
+        SPARSIFIERS[peer["kind"]](K),
         aux_weight=1 / 32,
         dead_after_tokens=DEAD_AFTER,
         optimizer=partial(torch.optim.Adam, lr=LR, betas=(0.9, 0.999)),
@@ -76,7 +79,7 @@ def test_fifty_steps_are_the_peers(peer: Any, tmp_path: Path) -> None:
             "b_enc": before["encoder.bias"],
             "W_dec": before["decoder.weight"].T,
             "b_dec": before["b_dec"],
-            "sparsifier.threshold.value": torch.tensor(-1.0),
+            **{name: value for name, value in module.autoencoder.state_dict().items() if "threshold" in name},
         }
     )
     trainer = Trainer(

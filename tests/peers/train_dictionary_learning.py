@@ -1,6 +1,6 @@
-"""Runs in the peers' environment: trains dictionary_learning's TopKTrainer and writes what it did.
+"""Runs in the peers' environment: trains dictionary_learning's TopK or BatchTopK and writes what it did.
 
-    .venv-peers/bin/python tests/peers/train_dictionary_learning.py OUT.pt
+    .venv-peers/bin/python tests/peers/train_dictionary_learning.py TopK OUT.pt
 
 Written: the batches, the weights before the first step and after the last, and the loss of every step.
 """
@@ -8,15 +8,17 @@ Written: the batches, the weights before the first step and after the last, and 
 import sys
 
 import torch
+from dictionary_learning.trainers.batch_top_k import BatchTopKTrainer
 from dictionary_learning.trainers.top_k import TopKTrainer
 
 STEPS, BATCH, D_IN, D_SAE, K = 50, 128, 24, 400, 8
 LR, WARMUP, DECAY_START, DEAD_AFTER = 3e-3, 5, 40, 300
+TRAINERS = {"TopK": TopKTrainer, "BatchTopK": BatchTopKTrainer}
 
 
-def main(path: str) -> None:
+def main(kind: str, path: str) -> None:
     torch.manual_seed(0)
-    trainer = TopKTrainer(
+    trainer = TRAINERS[kind](
         steps=STEPS,
         activation_dim=D_IN,
         dict_size=D_SAE,
@@ -43,4 +45,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
