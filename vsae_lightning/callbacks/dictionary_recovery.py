@@ -19,7 +19,8 @@ from vsae_lightning.metrics import (
 
 if TYPE_CHECKING:
     from vsae_lightning.autoencoders.posterior import Posterior
-    from vsae_lightning.modules.base import AutoencoderModule, ForwardPass
+    from vsae_lightning.modules.forward import ForwardPass
+    from vsae_lightning.modules.members import Member, MembersModule
 
 
 class DictionaryRecovery(Callback):
@@ -72,7 +73,7 @@ class DictionaryRecovery(Callback):
         data = getattr(trainer, "datamodule", None)
         if not hasattr(data, "dictionary"):
             return
-        members: dict[str, AutoencoderModule] = cast("Any", pl_module).members()
+        members = cast("MembersModule", pl_module).members()
         for name, forward in outputs.items():
             if name not in self._members:
                 self._members[name] = _Evidence(members[name], data)
@@ -91,7 +92,7 @@ class DictionaryRecovery(Callback):
 class _Evidence:
     """What one member did in the batches of one evaluation; its weights stay as they are meanwhile."""
 
-    def __init__(self, module: "AutoencoderModule", data: Any) -> None:
+    def __init__(self, module: "Member", data: Any) -> None:
         W_dec = module.autoencoder.W_dec
         dictionary = data.dictionary.to(W_dec.device)
         matching = match_latents(dictionary, W_dec)

@@ -23,8 +23,7 @@ from vsae_lightning.files import write_json
 from vsae_lightning.log_keys import log_key
 
 if TYPE_CHECKING:
-    from vsae_lightning.modules.base import AutoencoderModule
-    from vsae_lightning.modules.members import MembersModule
+    from vsae_lightning.modules.members import Member, MembersModule
 
 PACKAGES = (
     "vsae_lightning",
@@ -126,7 +125,7 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _members(pl_module: LightningModule) -> "Mapping[str, AutoencoderModule]":
+def _members(pl_module: LightningModule) -> "Mapping[str, Member]":
     return cast("MembersModule", pl_module).members()
 
 

@@ -15,7 +15,7 @@ from vsae_lightning.modules.combined import CombinedOptimizer, CombinedSchedule
 from vsae_lightning.modules.hyperparameters import save_plain_hyperparameters
 from vsae_lightning.modules.members import MembersModule
 
-Member = Callable[[int], AutoencoderModule]
+MemberCallable = Callable[[int], AutoencoderModule]
 
 
 class Ensemble(MembersModule):
@@ -34,7 +34,7 @@ class Ensemble(MembersModule):
         InputError: No members, or a name that is more than letters, digits, `_` and `-`.
     """
 
-    def __init__(self, d_in: int, members: dict[str, Member]) -> None:
+    def __init__(self, d_in: int, members: dict[str, MemberCallable]) -> None:
         super().__init__()
         if not members:
             raise InputError("Ensemble: members is empty; name at least one.")

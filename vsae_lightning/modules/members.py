@@ -2,24 +2,43 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Protocol, runtime_checkable
 
+from jaxtyping import Float
 from lightning.pytorch import LightningModule
+from torch import Tensor
 
+from vsae_lightning.autoencoders.base import SparseAutoencoder
 from vsae_lightning.autoencoders.latents import Latents
 from vsae_lightning.batches import HeldOutBatch, SyntheticBatch
 from vsae_lightning.log_keys import log_key
 from vsae_lightning.modules.forward import ForwardPass
+from vsae_lightning.modules.held_out import HeldOutMetrics
+from vsae_lightning.modules.terms import LossTerms
+from vsae_lightning.modules.usage import FeatureUsage
 
-if TYPE_CHECKING:
-    from vsae_lightning.modules.base import AutoencoderModule
+
+@runtime_checkable
+class Member(Protocol):
+    """What evaluation and callbacks need of a module that trains one autoencoder."""
+
+    autoencoder: SparseAutoencoder
+    held_out: HeldOutMetrics
+    usage: FeatureUsage
+    dead_after_tokens: int
+    tokens_seen: int
+    input_scale: Float[Tensor, ""]
+
+    def standardize(self, activations: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_in"]: ...
+
+    def evaluation_pass(self, activations: Float[Tensor, "batch d_in"]) -> tuple[ForwardPass, LossTerms]: ...
 
 
 class MembersModule(LightningModule, ABC):
     """Validates, tests and predicts with each of its members; logs `stage/metric`, or `stage/NAME/metric`."""
 
     @abstractmethod
-    def members(self) -> "Mapping[str, AutoencoderModule]":
+    def members(self) -> Mapping[str, Member]:
         """The modules that are trained, by name; one alone has the name ''."""
 
     def validation_step(self, batch: HeldOutBatch | SyntheticBatch, batch_idx: int) -> dict[str, ForwardPass]:
