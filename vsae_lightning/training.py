@@ -66,6 +66,8 @@ class TrainingCLI(LightningCLI):
         """An evaluation belongs to the run of its checkpoint: it logs no run of its own."""
         assert self.subcommand is not None
         config = self.config[self.subcommand]
+        if config.trainer.precision in ("bf16-true", "16-true"):
+            raise InputError(f"trainer.precision is {config.trainer.precision!r}; use bf16-mixed, or 32-true.")
         if self.subcommand == "fit":
             interval, steps = config.trainer.val_check_interval, config.trainer.max_steps
             if isinstance(interval, int) and 0 < steps < interval:
@@ -104,7 +106,7 @@ class TrainingCLI(LightningCLI):
         _refuse_difference("model.class_path", trained["_class_path"], given["class_path"])
         for name, value in given.get("init_args", {}).items():
             if name in trained and name not in irrelevant:
-                _refuse_difference(f"model.init_args.{name}", trained[name], value)
+                _refuse_difference(f"model.init_args.{name}", trained[name], value, irrelevant)
 
     def _checkpoint(self) -> dict[str, Any] | None:
         path = self.config[self.config.subcommand].get("ckpt_path")
@@ -145,13 +147,13 @@ def run(command: str, options: list[str]) -> None:
     report(cli.trainer, command)
 
 
-def _refuse_difference(option: str, trained: Any, given: Any) -> None:
+def _refuse_difference(option: str, trained: Any, given: Any, irrelevant: tuple[str, ...] = ()) -> None:
     if isinstance(given, Namespace):
         given = given.as_dict()
     given = list(given) if isinstance(given, tuple) else given
     if isinstance(trained, dict) and isinstance(given, dict):
-        for key in trained.keys() | given.keys():
-            _refuse_difference(f"{option}.{key}", trained.get(key), given.get(key))
+        for key in (trained.keys() | given.keys()) - {*irrelevant}:
+            _refuse_difference(f"{option}.{key}", trained.get(key), given.get(key), irrelevant)
     elif option.endswith(".class_path"):
         _refuse_difference(option.removesuffix(".class_path"), _name(trained), _name(given))
     elif trained != given:

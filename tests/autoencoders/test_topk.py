@@ -98,6 +98,12 @@ def test_batch_topk_in_evaluation_compares_with_the_threshold_row_by_row() -> No
     assert torch.equal(sparsifier(louder, louder).dense()[0], f[0])
 
 
+def test_equal_scores_do_not_lower_the_number_selected() -> None:
+    """As in bfloat16, where many scores are equal."""
+    z = torch.tensor([[2.0, 2.0, 2.0], [1.0, 2.0, 0.0]])
+    assert vl.BatchTopK(1)(z, z, Draw()).active_per_row().sum() == 2
+
+
 def test_the_learned_threshold_keeps_k_in_evaluation() -> None:
     """Of fresh rows of the same distribution, k are active on average."""
     sparsifier, generator = vl.BatchTopK(4), torch.Generator().manual_seed(0)
@@ -125,7 +131,8 @@ def test_evaluation_has_the_final_k() -> None:
     z = scores()
     for sparsifier in (vl.TopK(2, k_start=8, k_anneal_steps=10), vl.ProbabilisticTopK(2, 1.0, 8, 10)):
         assert sparsifier(z, z).active_per_row().tolist() == [2] * ROWS
-        assert sparsifier.target_l0 == 2
+        assert sparsifier.target_l0(None) == 2
+        assert sparsifier.target_l0(Draw(5)) == 5
 
 
 def test_without_annealing_k_is_the_same_at_every_step() -> None:
@@ -174,10 +181,15 @@ def test_extreme_noise_stays_finite(noise: float) -> None:
 
 def test_gate_thresholds_by_hand() -> None:
     z = torch.tensor([[4.0, 1.0, 3.0, 2.0], [0.1, 0.2, 0.4, 0.3]])
-    assert vl.TopK(2).gate_threshold(z, None).tolist() == [[3.0], [pytest.approx(0.3)]]
-    assert vl.TopK(1, k_start=3, k_anneal_steps=9).gate_threshold(z, Draw(0)).flatten()[0] == 2
-    assert vl.BatchTopK(1).gate_threshold(z, Draw()).tolist() == [[2.0], [2.0]]  # selected: 4, 3
-    assert vl.BatchTopK(1).gate_threshold(z, Draw(lanes=2)).tolist() == [[3.0], [pytest.approx(0.3)]]
+
+    def threshold(sparsifier: vl.Sparsifier, draw: Draw | None) -> list[float]:
+        values: list[float] = sparsifier.gate_threshold(z, sparsifier(z, z, draw), draw).flatten().tolist()
+        return values
+
+    assert threshold(vl.TopK(2), None) == [3.0, pytest.approx(0.3)]
+    assert threshold(vl.TopK(1, k_start=3, k_anneal_steps=9), Draw(0))[0] == 2
+    assert threshold(vl.BatchTopK(1), Draw()) == [3.0, 3.0]  # selected: 4, 3
+    assert threshold(vl.BatchTopK(1), Draw(lanes=2)) == [4.0, pytest.approx(0.4)]
 
 
 @pytest.mark.parametrize("build", [vl.TopK, vl.BatchTopK, lambda **k: vl.ProbabilisticTopK(temperature=1.0, **k)])

@@ -190,6 +190,7 @@ def test_resampling_took_place(together: Path) -> None:
     [
         ({}, "members is empty"),
         ({"a.b": lambda d_in: vl.SAE(d_in, 8, vl.ReLU())}, "members has 'a.b'"),
+        ({"items": lambda d_in: vl.SAE(d_in, 8, vl.ReLU())}, "members has 'items', a name that torch uses"),
     ],
 )
 def test_bad_members_are_refused(members: dict[str, Any], message: str) -> None:

@@ -120,3 +120,13 @@ def test_sparsifiers_without_a_count_are_refused(sparsifier: vl.Sparsifier) -> N
     for build in (vl.SAE, vl.VSAE):
         with pytest.raises(vl.InputError, match=f"gate_kl_weight is 0.5, but .*{type(sparsifier).__name__}"):
             build(4, 8, sparsifier, gate_kl_weight=0.5, sparsity_weight=0.1)
+
+
+def test_while_k_falls_the_target_falls_with_it() -> None:
+    """Usage is counted against the threshold of this step's k; so is what it should be."""
+    x = torch.randn(32, 6, generator=torch.Generator().manual_seed(0))
+    annealed = vl.SAE(6, 20, vl.TopK(2, k_start=8, k_anneal_steps=10), gate_kl_weight=0.3)
+    constant = vl.SAE(6, 20, vl.TopK(8), gate_kl_weight=0.3)
+    torch.testing.assert_close(annealed.loss(x, step=0).total, constant.loss(x, step=0).total)
+    final = vl.SAE(6, 20, vl.TopK(2), gate_kl_weight=0.3)
+    torch.testing.assert_close(annealed.loss(x, step=10).gate_kl, final.loss(x, step=10).gate_kl)

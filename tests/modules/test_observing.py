@@ -131,3 +131,25 @@ def test_evaluation_has_no_noise(kind: str, covariance: Any) -> None:
     error = (rows() - module.autoencoder(rows())).square().sum(-1).mean()
     for step in (0, 7):
         torch.testing.assert_close(module.loss(rows(), step).reconstruction, error)
+
+
+def test_parts_belong_to_one_module() -> None:
+    """What one module learns or observes does not reach another that was given the same objects."""
+    sparsifier, prior = vl.JumpReLU(0.5), vl.ScaledNormal("running")
+    one, other = (vl.VSAE(D_IN, D_SAE, sparsifier, sigma=0.5, prior=prior) for _ in range(2))
+    mine, theirs = dict(one.named_parameters()), dict(other.named_parameters())
+    assert all(mine[name] is not theirs[name] for name in mine)
+    draw = Draw(0, 1, one.draw_noise(ROWS, 0, (0,)))
+    one.observe(one.forward_pass(rows(), draw), draw)
+    assert one.prior.variance != other.prior.variance
+
+
+def test_a_checkpoint_brings_back_the_seed_of_the_noise() -> None:
+    one, other = vl.VSAE(D_IN, D_SAE, vl.TopK(K), seed=4), vl.VSAE(D_IN, D_SAE, vl.TopK(K), seed=5)
+    checkpoint: dict[str, Any] = {"global_step": 0}
+    one.on_save_checkpoint(checkpoint)
+    other.on_load_checkpoint(checkpoint)
+    mine, theirs = one.draw_noise(4, 7, (2,)), other.draw_noise(4, 7, (2,))
+    assert mine is not None
+    assert theirs is not None
+    assert torch.equal(mine, theirs)

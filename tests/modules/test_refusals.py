@@ -120,3 +120,14 @@ ALLOWED: list[Any] = [
 def test_near_misses_are_not_refused(options: dict[str, Any]) -> None:
     module = vl.VSAE(D_IN, D_SAE, **{"sparsifier": vl.TopK(2), **options})
     assert module.autoencoder.d_sae == D_SAE
+
+
+@pytest.mark.parametrize("options", [{"sigma": 0.0}, {"sigma": 0.5, "kl_weight": 0.0}])
+def test_a_scale_that_nothing_would_teach(options: dict[str, Any]) -> None:
+    with pytest.raises(vl.InputError, match="scale must not be learned in ScaledNormal"):
+        vl.VSAE(4, 8, vl.TopK(2), prior=vl.ScaledNormal("learned"), **options)
+
+
+def test_a_prior_without_a_weight_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match="kl_weight is 0: the prior, Laplace, has no effect"):
+        vl.VSAE(4, 8, vl.TopK(2), sigma=0.5, kl_weight=0.0, prior=vl.Laplace())

@@ -174,7 +174,7 @@ class Reference:
             return sorted(scores[i].detach(), reverse=True)[K - 1]
         if self.inner == "batch":
             every = sorted((value for s in scores for value in s.detach()), reverse=True)
-            return every[K * len(scores)].clamp(min=0)
+            return min(value for value in every[: K * len(scores)] if value > 0)
         theta = self.w["log_threshold"].detach().exp() if self.inner == "jump" else None
         return torch.zeros(D_SAE, dtype=torch.float64) if theta is None else theta
 
@@ -346,7 +346,7 @@ def laplace(reference: Reference, i: int) -> Tensor:
 
 def spike_and_slab(reference: Reference, i: int) -> Tensor:
     mu, sigma, alpha = reference.mu[i], reference.sigma[i], 0.1
-    tau = reference.threshold(i, reference.mu)
+    tau = reference.threshold(i, reference.score)
     v = ((mu - tau) / (sigma * math.sqrt(2))).clamp(-20, 20)  # beyond, neither probability is a number
     on, off = torch.erfc(-v) / 2, torch.erfc(v) / 2
     slab = (mu**2 + sigma**2 - 1 - torch.log(sigma**2)) / 2

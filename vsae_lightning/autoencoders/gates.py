@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vsae_lightning.autoencoders.draw import Draw
 from vsae_lightning.autoencoders.latents import DenseLatents, Latents
-from vsae_lightning.autoencoders.sparsifiers import Sparsifier, squared_error
+from vsae_lightning.autoencoders.sparsifiers import Sparsifier, decoding_error
 from vsae_lightning.errors import InputError
 
 
@@ -57,7 +57,7 @@ class JumpReLU(Sparsifier):
         step: Tensor = _Step.apply(score, self.log_threshold.exp(), self.bandwidth)
         return step.sum(-1)
 
-    def gate_threshold(self, score: Float[Tensor, "batch d_sae"], draw: Draw | None) -> Tensor:
+    def gate_threshold(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw | None) -> Tensor:
         return self.log_threshold.detach().exp()
 
     @torch.no_grad()
@@ -100,9 +100,9 @@ class Gated(Sparsifier):
         W_dec: Float[Tensor, "d_sae d_in"],
         b_dec: Float[Tensor, " d_in"],
     ) -> Float[Tensor, " batch"]:
-        return squared_error(x, score.relu() @ W_dec.detach(), b_dec.detach())
+        return decoding_error(x, score.relu() @ W_dec.detach(), b_dec.detach())
 
-    def gate_threshold(self, score: Float[Tensor, "batch d_sae"], draw: Draw | None) -> Tensor:
+    def gate_threshold(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw | None) -> Tensor:
         return score.new_zeros(())
 
     @torch.no_grad()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vsae_lightning.autoencoders.draw import Draw
 from vsae_lightning.autoencoders.latents import Latents
-from vsae_lightning.autoencoders.sparsifiers import RankMean, Sparsifier, squared_error
+from vsae_lightning.autoencoders.sparsifiers import RankMean, Sparsifier, decoding_error
 from vsae_lightning.errors import InputError
 
 
@@ -40,9 +40,8 @@ class Matryoshka(Sparsifier):
         self.needs_penalty = sparsifier.needs_penalty
         self.has_gate = sparsifier.has_gate
 
-    @property
-    def target_l0(self) -> int | None:
-        return self.sparsifier.target_l0
+    def target_l0(self, draw: Draw | None) -> int | None:
+        return self.sparsifier.target_l0(draw)
 
     def fit_to(self, d_sae: int) -> None:
         if self.sizes[-1] >= d_sae:
@@ -68,12 +67,12 @@ class Matryoshka(Sparsifier):
         W_dec: Float[Tensor, "d_sae d_in"],
         b_dec: Float[Tensor, " d_in"],
     ) -> Float[Tensor, " batch"]:
-        error: Any = sum(squared_error(x, latents.prefix(size).decode(W_dec[:size]), b_dec) for size in self.sizes)
+        error: Any = sum(decoding_error(x, latents.prefix(size).decode(W_dec[:size]), b_dec) for size in self.sizes)
         inner = self.sparsifier.side_error(x, score, latents, W_dec, b_dec)
         return error if inner is None else error + inner
 
-    def gate_threshold(self, score: Float[Tensor, "batch d_sae"], draw: Draw | None) -> Tensor:
-        return self.sparsifier.gate_threshold(score, draw)
+    def gate_threshold(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw | None) -> Tensor:
+        return self.sparsifier.gate_threshold(score, latents, draw)
 
     def observe(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw, rank_mean: RankMean) -> None:
         self.sparsifier.observe(score, latents, draw, rank_mean)

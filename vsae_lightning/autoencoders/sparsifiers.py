@@ -24,22 +24,21 @@ class Sparsifier(Part, ABC):
         samples: Whether its selection in training needs the noise of a `Draw`.
         needs_penalty: Whether it learns a sparsity only if its penalty has a weight.
         has_gate: Whether a latent is on exactly when its score exceeds a threshold.
-        target_l0: Active latents per row that it aims at; None where the penalty decides.
     """
 
     samples: bool = False
     needs_penalty: bool = False
     has_gate: bool = True
 
-    @property
-    def target_l0(self) -> int | None:
-        return None
-
     @abstractmethod
     def forward(
         self, z: Float[Tensor, "batch d_sae"], score: Float[Tensor, "batch d_sae"], draw: Draw | None = None
     ) -> Latents:
         """Latents of values `z` selected by `score`; `draw` is that of a training batch, None in evaluation."""
+
+    def target_l0(self, draw: Draw | None) -> int | None:
+        """Active latents per row that it aims at; None where the penalty decides."""
+        return None
 
     def fit_to(self, d_sae: int) -> None:
         """Prepare for a dictionary of `d_sae` latents; called once, by the autoencoder.
@@ -65,8 +64,8 @@ class Sparsifier(Part, ABC):
         """Squared errors of the further reconstructions that this sparsifier trains; None if there are none."""
         return None
 
-    def gate_threshold(self, score: Float[Tensor, "batch d_sae"], draw: Draw | None) -> Tensor:
-        """The score above which a latent is on, broadcastable to `score`, without gradient."""
+    def gate_threshold(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw | None) -> Tensor:
+        """The score from which on a latent was on in this pass, broadcastable to `score`, without gradient."""
         raise NotImplementedError(f"{type(self).__name__} has no gate")
 
     def observe(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw, rank_mean: RankMean) -> None:
@@ -95,11 +94,11 @@ class ReLU(Sparsifier):
     ) -> DenseLatents:
         return DenseLatents(nn.functional.relu(z) if score is z else z * (score > 0))
 
-    def gate_threshold(self, score: Float[Tensor, "batch d_sae"], draw: Draw | None) -> Tensor:
+    def gate_threshold(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw | None) -> Tensor:
         return score.new_zeros(())
 
 
-def squared_error(
+def decoding_error(
     x: Float[Tensor, "batch d_in"], decoded: Float[Tensor, "batch d_in"], b_dec: Float[Tensor, " d_in"]
 ) -> Float[Tensor, " batch"]:
     """||x - (decoded + b_dec)||^2 of every row."""

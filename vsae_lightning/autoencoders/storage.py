@@ -43,7 +43,10 @@ def load(path: str | Path, device: str | torch.device = "cpu", member: str | Non
     if (path / CONFIG_FILE).is_file():
         return _load_exported(path).to(device).requires_grad_(False)
     config, state = _member(path, read_checkpoint(find_checkpoint(path)), member)
-    autoencoder = build(config)
+    try:
+        autoencoder = build(config)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: not the description of an autoencoder of this package ({error}).") from None
     _load_weights(autoencoder, _under("autoencoder.", state))
     autoencoder.fold_input_scaling(state["input_mean"], state["input_scale"])
     return autoencoder.to(device).requires_grad_(False)

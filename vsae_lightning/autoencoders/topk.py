@@ -44,9 +44,8 @@ class Selection(Sparsifier):
         self.k_start = k_start
         self.k_anneal_steps = k_anneal_steps
 
-    @property
-    def target_l0(self) -> int:
-        return self.k
+    def target_l0(self, draw: Draw | None) -> int:
+        return self.k_at(draw)
 
     def fit_to(self, d_sae: int) -> None:
         largest = max(self.k, self.k_start or 0)
@@ -98,13 +97,14 @@ class TopK(Selection):
         indices = score.detach().abs().topk(self.k_at(draw), dim=-1, sorted=False).indices
         return SparseLatents(z.gather(-1, indices), indices, z.shape[-1])
 
-    def gate_threshold(self, score: Float[Tensor, "batch d_sae"], draw: Draw | None) -> Tensor:
+    def gate_threshold(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw | None) -> Tensor:
         """The k-th largest score of every row, [batch, 1]."""
-        return kth_largest(score, self.k_at(draw))
+        assert isinstance(latents, SparseLatents)
+        return score.detach().gather(-1, latents.indices).amin(-1, keepdim=True)
 
     def observe(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw, rank_mean: RankMean) -> None:
         assert isinstance(latents, SparseLatents)
-        self.threshold.update(latents, rank_mean)
+        self.threshold.update(score.gather(-1, latents.indices), rank_mean)
 
 
 class ProbabilisticTopK(Selection):
@@ -147,12 +147,12 @@ class ProbabilisticTopK(Selection):
         indices = gates.topk(self.k_at(draw), dim=-1, sorted=False).indices
         return SparseLatents(z.gather(-1, indices).relu(), indices, z.shape[-1])
 
-    def gate_threshold(self, score: Float[Tensor, "batch d_sae"], draw: Draw | None) -> Tensor:
+    def gate_threshold(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw | None) -> Tensor:
         return kth_largest(score, self.k_at(draw))
 
     def observe(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw, rank_mean: RankMean) -> None:
-        assert isinstance(latents, SparseLatents)
-        self.threshold.update(latents, rank_mean)
+        # Of the rows without noise, as evaluation sees them.
+        self.threshold.update(score.topk(self.k_at(draw), dim=-1, sorted=False).values, rank_mean)
 
 
 class BatchTopK(Selection):
@@ -179,27 +179,34 @@ class BatchTopK(Selection):
     def forward(
         self, z: Float[Tensor, "batch d_sae"], score: Float[Tensor, "batch d_sae"], draw: Draw | None = None
     ) -> DenseLatents:
-        return DenseLatents(z * (score > self.gate_threshold(score, draw)))
+        if draw is None:
+            return DenseLatents(z * (score > self.threshold.value.clamp_min(0)))
+        lanes = score.detach().reshape(draw.lanes, -1)
+        best = lanes.topk(len(score) // draw.lanes * self.k_at(draw), dim=-1, sorted=False).indices
+        selected = torch.zeros_like(lanes, dtype=torch.bool).scatter(-1, best, True).view_as(score)
+        return DenseLatents(z * (selected & (score > 0)))
 
-    def gate_threshold(self, score: Float[Tensor, "batch d_sae"], draw: Draw | None) -> Tensor:
-        """In training the largest score of each lane that is not selected, [batch, 1]; else the learned threshold."""
+    def gate_threshold(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw | None) -> Tensor:
+        """In training the smallest selected score of each lane, [batch, 1]; else the learned threshold."""
         if draw is None:
             return self.threshold.value.clamp_min(0)
-        lanes = score.detach().reshape(draw.lanes, -1)
-        selected = len(score) // draw.lanes * self.k_at(draw)
-        if selected == lanes.shape[1]:
-            return score.new_zeros(())
-        best_unselected = lanes.topk(selected + 1, dim=-1, sorted=False).values.amin(-1)
-        return best_unselected.clamp_min(0).repeat_interleave(len(score) // draw.lanes)[:, None]
+        smallest = self._smallest_selected(score, latents, draw)
+        return torch.where(smallest.isfinite(), smallest, 0.0).repeat_interleave(len(score) // draw.lanes)[:, None]
 
     @torch.no_grad()
     def observe(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw, rank_mean: RankMean) -> None:
-        assert isinstance(latents, DenseLatents)
-        selected = torch.where(latents.values != 0, score.float(), torch.inf)
-        smallest = selected.reshape(draw.lanes, -1).amin(-1)
+        smallest = self._smallest_selected(score, latents, draw).float()
         counted = smallest.isfinite()  # a lane without any positive score says nothing
         total, lanes = rank_mean(torch.where(counted, smallest, 0.0).sum()), rank_mean(counted.float().sum())
         self.threshold.update(torch.where(lanes > 0, total / lanes.clamp_min(1e-9), self.threshold.value))
+
+    def _smallest_selected(
+        self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw
+    ) -> Float[Tensor, " lanes"]:
+        """Of each lane; infinite where nothing is selected."""
+        assert isinstance(latents, DenseLatents)
+        selected = torch.where(latents.values != 0, score.detach(), torch.inf)
+        return selected.reshape(draw.lanes, -1).amin(-1)
 
 
 def select_positive(z: Float[Tensor, "batch d_sae"], score: Float[Tensor, "batch d_sae"], k: int) -> SparseLatents:

@@ -34,7 +34,8 @@ class VariationalAutoencoder(SparseAutoencoder):
     Diagonal sigma:
     a number, the same for all;
     learned (Baker & Li 2025, arXiv 2509.22994; `var_flag=1` in their code): log sigma^2 = W_var^T x + b_var
-    (x - b_dec with `pre_bias`), clamped to [-6, 2]; W_var starts at 0 and b_var at -2;
+    (x - b_dec with `pre_bias`), clamped to [-6, 2]; b_var starts at -2 as theirs does, W_var at 0 (theirs is
+    kaiming_uniform, which moves log sigma^2 by some 0.06 on inputs of norm 1);
     closed form: sigma_j^2 = 1 / (||W_dec[j]||^2 / gamma + 1 / s^2), gamma the noise per dimension and s^2 the variance
     of a Gaussian prior. It minimises E||x - W_dec^T z||^2 / (2 gamma) + KL(q || p) in sigma when z is not sparsified
     any further. It is kept in a buffer, set by `set_closed_form`.

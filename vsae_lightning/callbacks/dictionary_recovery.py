@@ -30,8 +30,8 @@ class DictionaryRecovery(Callback):
 
     - `sigma_calibration`: root mean square of (true value - posterior mean) / sigma over the latents that
       are active with their own feature on (cosine above 0.5); not where sigma is 0;
-    - `kl_matched`, `kl_unmatched`: mean KL in nats per latent and row, over the latents whose own feature has
-      a cosine above 0.5, and over all others;
+    - `kl_matched`, `kl_unmatched`: mean KL in nats per latent and row (of the marginals, with `covariance: encoder`),
+      over the latents whose own feature has a cosine above 0.5, and over all others;
     - a histogram `kl_per_latent` of the mean KL of every latent.
 
     Of several members trained together each is logged under its name: `val/NAME/mcc`. Where the data module
@@ -75,6 +75,8 @@ class DictionaryRecovery(Callback):
             return
         members = cast("MembersModule", pl_module).members()
         for name, forward in outputs.items():
+            if not members[name].autoencoder.W_dec.isfinite().all():
+                continue  # diverged: there is nothing to match, and the other members go on
             if name not in self._members:
                 self._members[name] = _Evidence(members[name], data)
             self._members[name].update(batch.codes, forward)

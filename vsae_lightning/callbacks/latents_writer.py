@@ -1,7 +1,7 @@
 """Latents to disk: what `vsae predict` writes."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
@@ -12,6 +12,9 @@ from vsae_lightning.autoencoders.latents import Latents, SparseLatents
 from vsae_lightning.batches import HeldOutBatch, SyntheticBatch
 from vsae_lightning.callbacks.run_folder import run_folder
 from vsae_lightning.files import replacing
+
+if TYPE_CHECKING:
+    from vsae_lightning.modules.members import MembersModule
 
 
 class LatentsWriter(BasePredictionWriter):
@@ -32,8 +35,9 @@ class LatentsWriter(BasePredictionWriter):
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Shards of an earlier call would mix with those of this one."""
         if trainer.is_global_zero:
-            for shard in self._folder(trainer).rglob("latents-*.safetensors"):
-                shard.unlink()
+            for name in cast("MembersModule", pl_module).members():
+                for shard in (self._folder(trainer) / name).glob("latents-*.safetensors"):
+                    shard.unlink()
         trainer.strategy.barrier()
 
     def write_on_batch_end(

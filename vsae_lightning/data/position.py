@@ -26,8 +26,8 @@ def require_same_layout(trainer: Trainer, saved: dict[str, Any], given: dict[str
     if trainer.state.fn != TrainerFn.FITTING:
         return
     for name, value in given.items():
-        if saved[name] != value:
+        if saved.get(name) != value:
             raise InputError(
-                f"data.{name} is {value!r}, but the run of the checkpoint has {saved[name]!r}; "
+                f"data.{name} is {value!r}, but the run of the checkpoint has {saved.get(name)!r}; "
                 "the stream could not go on where it was."
             )

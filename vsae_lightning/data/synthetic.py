@@ -139,6 +139,9 @@ class SyntheticDataModule(LightningDataModule):
     def test_dataloader(self) -> "HeldOutRows":
         return self._held_out("synthetic-test", self.test_rows)
 
+    def predict_dataloader(self) -> "HeldOutRows":
+        return self.val_dataloader()
+
     def input_statistics(self) -> InputScaling:
         """The scaling of the activations, exact; equal on all ranks."""
         self.statistics = self.truth.statistics()

@@ -12,10 +12,11 @@ from torch import Tensor
 from vsae_lightning.autoencoders.base import SparseAutoencoder
 from vsae_lightning.autoencoders.draw import Draw
 from vsae_lightning.autoencoders.geometry import geometric_median, normalize_rows_, remove_parallel_gradient_
+from vsae_lightning.autoencoders.latents import Latents
 from vsae_lightning.batches import ActivationBatch
 from vsae_lightning.errors import InputError, require_at_least
 from vsae_lightning.modules.auxk import auxk_loss
-from vsae_lightning.modules.forward import ForwardPass, TrainingPass, explained_variance, squared_error
+from vsae_lightning.modules.forward import ForwardPass, Gate, TrainingPass, explained_variance, squared_error
 from vsae_lightning.modules.gate_kl import gate_kl, usage
 from vsae_lightning.modules.held_out import HeldOutMetrics
 from vsae_lightning.modules.hyperparameters import save_plain_hyperparameters
@@ -145,11 +146,10 @@ class AutoencoderModule(MembersModule):
             penalty = sparsifier.penalty(forward.score, forward.latents, self.autoencoder.W_dec.norm(dim=-1)).mean()
             weight = self.sparsity_weight * linear_warmup(step, self.sparsity_warmup_steps)
             terms = terms.plus("sparsity", penalty, weight)
-        if forward.threshold is not None:
-            assert sparsifier.target_l0 is not None
-            kl = gate_kl(usage(forward.score, forward.threshold, self._rank_mean), sparsifier.target_l0)
+        if forward.gate is not None:
+            kl = gate_kl(usage(forward.score, forward.gate.threshold, self._rank_mean), forward.gate.target_l0)
             weight = self.gate_kl_weight * linear_warmup(step, self.gate_kl_warmup_steps)
-            scale = self._rank_mean(reconstruction.detach()) / sparsifier.target_l0
+            scale = self._rank_mean(reconstruction.detach()) / forward.gate.target_l0
             terms = terms.plus("gate_kl", kl, weight, scale)
         if (aux := self.aux_loss(forward)) is not None:
             terms = terms.plus("aux", aux, self.aux_weight, self.input_energy)
@@ -164,9 +164,14 @@ class AutoencoderModule(MembersModule):
         dead = self.usage.dead(self.dead_after_tokens)
         return auxk_loss(forward.x - forward.x_hat, forward.pre_acts, dead, self.autoencoder.W_dec, self._rank_mean)
 
-    def gate_threshold(self, score: Float[Tensor, "batch d_sae"], draw: Draw | None) -> Tensor | None:
-        """The sparsifier's threshold, where the gate KL asks for it."""
-        return self.autoencoder.sparsifier.gate_threshold(score, draw) if self.gate_kl_weight else None
+    def gate(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw | None) -> Gate | None:
+        """What the gate KL needs to know of the sparsifier; None without one."""
+        if not self.gate_kl_weight:
+            return None
+        sparsifier = self.autoencoder.sparsifier
+        target_l0 = sparsifier.target_l0(draw)
+        assert target_l0 is not None
+        return Gate(sparsifier.gate_threshold(score, latents, draw), target_l0)
 
     def standardize(self, activations: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_in"]:
         """Raw activations to the units the autoencoder is trained in."""
@@ -275,17 +280,18 @@ class AutoencoderModule(MembersModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.tokens_seen = checkpoint["tokens_seen"]
+        self.autoencoder.seed = checkpoint["autoencoder"]["init_args"]["seed"]  # the noise goes on as it was
         self.loaded_step = checkpoint["global_step"]
 
     @staticmethod
     def _refuse_gate_kl(autoencoder: SparseAutoencoder, weight: float) -> None:
         sparsifier, name = autoencoder.sparsifier, type(autoencoder.sparsifier).__name__
-        if weight and (sparsifier.target_l0 is None or not sparsifier.has_gate):
+        if weight and (sparsifier.target_l0(None) is None or not sparsifier.has_gate):
             raise InputError(
                 f"gate_kl_weight is {weight}, but this {name} does not aim at a number of latents by value: use "
                 "TopK (by: value), BatchTopK or ProbabilisticTopK, or set it to 0."
             )
-        if weight and sparsifier.target_l0 == autoencoder.d_sae:
+        if weight and sparsifier.target_l0(None) == autoencoder.d_sae:
             raise InputError(f"gate_kl_weight is {weight}, but {name} has k = d_sae: every latent is always on.")
 
     def _side_error(self, forward: ForwardPass) -> Float[Tensor, " batch"] | None:
@@ -307,14 +313,16 @@ class AutoencoderModule(MembersModule):
     def _resampling_is_due(self) -> bool:
         return self.resample_every_steps is not None and (self.global_step + 1) % self.resample_every_steps == 0
 
-    def warn_if_never_dead(self) -> None:
-        """Warn if the run is over before AuxK can begin."""
+    def warn_if_never_dead(self, member: str = "") -> None:
+        """Warn if the run is over before AuxK or resampling can begin."""
         batch_size = getattr(getattr(self.trainer, "datamodule", None), "batch_size", None)
-        if batch_size is None or self.aux_weight == 0 or self.trainer.max_steps < 0:
+        idle = self.aux_weight == 0 and self.resample_every_steps is None
+        if batch_size is None or idle or self.trainer.max_steps < 0:
             return
         tokens = self.trainer.max_steps * self.trainer.accumulate_grad_batches * batch_size
         if tokens <= self.dead_after_tokens:
             rank_zero_warn(
-                f"The run has {tokens:,} tokens, and a latent counts as dead after {self.dead_after_tokens:,}: "
-                "AuxK can never fire. Lower --model.init_args.dead_after_tokens, or set aux_weight to 0."
+                f"{member and member + ': '}The run has {tokens:,} tokens, and a latent counts as dead after "
+                f"{self.dead_after_tokens:,}: AuxK can never fire, nor resampling. Lower dead_after_tokens, or do "
+                "without (aux_weight: 0)."
             )

@@ -41,6 +41,8 @@ class Ensemble(MembersModule):
         for name in members:
             if not re.fullmatch(r"[\w-]+", name):
                 raise InputError(f"Ensemble: members has {name!r}; a name is made of letters, digits, _ and -.")
+            if hasattr(nn.ModuleDict, name):
+                raise InputError(f"Ensemble: members has {name!r}, a name that torch uses itself; choose another.")
         save_plain_hyperparameters(self, ignore=[])
         self.arms = nn.ModuleDict({name: make(d_in) for name, make in members.items()})
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
@@ -54,10 +56,10 @@ class Ensemble(MembersModule):
 
     def on_fit_start(self) -> None:
         statistics = getattr(getattr(self.trainer, "datamodule", None), "input_statistics", None)
-        new = [member for member in self.members().values() if member.tokens_seen == 0]
+        new = {name: member for name, member in self.members().items() if member.tokens_seen == 0}
         scaling = statistics() if statistics is not None and new else None
-        for member in new:
-            member.warn_if_never_dead()
+        for name, member in new.items():
+            member.warn_if_never_dead(name)
             if scaling is not None:
                 member.take_scaling(*scaling)
 

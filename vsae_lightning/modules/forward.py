@@ -11,6 +11,18 @@ from vsae_lightning.autoencoders.posterior import Posterior
 from vsae_lightning.autoencoders.precision import at_least_float32
 
 
+class Gate(NamedTuple):
+    """What the gate KL compares usage with.
+
+    Attributes:
+        threshold: The score above which a latent is on, broadcastable to the score.
+        target_l0: Latents per row that the sparsifier aims at in this pass.
+    """
+
+    threshold: Tensor
+    target_l0: int
+
+
 class ForwardPass(NamedTuple):
     """One pass over a batch, in scaled units; all that a loss needs.
 
@@ -18,18 +30,18 @@ class ForwardPass(NamedTuple):
         x: The batch.
         pre_acts: What AuxK takes dead latents from.
         score: What the sparsifier selected by.
-        threshold: The score above which a latent is on; None where no term asks for it.
         latents: Of the sparsifier.
         x_hat: Their decoding.
-        posterior: Of a vSAE, unless it is singular.
+        gate: For the gate KL; None without one.
+        posterior: Of a vSAE; in training None where it is singular, in evaluation its marginals.
     """
 
     x: Float[Tensor, "batch d_in"]
     pre_acts: Float[Tensor, "batch d_sae"]
     score: Float[Tensor, "batch d_sae"]
-    threshold: Tensor | None
     latents: Latents
     x_hat: Float[Tensor, "batch d_in"]
+    gate: Gate | None = None
     posterior: Posterior | None = None
 
 

@@ -24,8 +24,8 @@ def usage(
     the threshold. The value is that of all ranks, the gradient that of this rank's rows: averaged over ranks,
     as DDP does, it is the gradient of the whole.
     """
-    tau = threshold.clamp_min(torch.finfo(threshold.dtype).eps)
-    local = at_least_float32(torch.sigmoid(LOGISTIC_OF_NORMAL / WIDTH * (score / tau - 1))).mean(0)
+    tau = at_least_float32(threshold).clamp_min(torch.finfo(torch.float32).eps)
+    local = torch.sigmoid(LOGISTIC_OF_NORMAL / WIDTH * (at_least_float32(score) / tau - 1)).mean(0)
     return local + (rank_mean(local.detach()) - local.detach())
 
 

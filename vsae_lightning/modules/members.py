@@ -60,9 +60,12 @@ class MembersModule(LightningModule, ABC):
         }
 
     def _evaluate(self, batch: HeldOutBatch | SyntheticBatch, stage: str) -> dict[str, ForwardPass]:
+        """The passes are for callbacks that hold them against the truth; elsewhere each is dropped at once."""
         passes = {}
         for name, member in self.members().items():
-            passes[name], terms = member.evaluation_pass(batch.activations)
+            forward, terms = member.evaluation_pass(batch.activations)
+            if isinstance(batch, SyntheticBatch):
+                passes[name] = forward
             values = {key: value for key, value in terms.named().items() if not key.endswith("_weight")}
             named = {log_key(stage, name, key): value for key, value in values.items()}
             self.log_dict(named, batch_size=len(batch.activations), sync_dist=True)

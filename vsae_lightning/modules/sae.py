@@ -98,7 +98,7 @@ class SAE(AutoencoderModule):
         pre_acts = self.autoencoder.pre_acts(x)
         latents = self.autoencoder.sparsifier(pre_acts, pre_acts, draw)
         x_hat = self.autoencoder.reconstruct(latents)
-        return ForwardPass(x, pre_acts, pre_acts, self.gate_threshold(pre_acts, draw), latents, x_hat)
+        return ForwardPass(x, pre_acts, pre_acts, latents, x_hat, self.gate(pre_acts, latents, draw))
 
     def terms(self, forward: ForwardPass, step: int) -> LossTerms:
         return self.common_terms(forward, step)

@@ -1,15 +1,17 @@
 """The variational sparse autoencoder: what an SAE minimises, on a sample, + warmed-up KL."""
 
+from copy import deepcopy
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from vsae_lightning.autoencoders.draw import Draw
 from vsae_lightning.autoencoders.posterior import Posterior
-from vsae_lightning.autoencoders.priors import Prior, StandardNormal
+from vsae_lightning.autoencoders.priors import Prior, ScaledNormal, StandardNormal
 from vsae_lightning.autoencoders.running import RunningMean
 from vsae_lightning.autoencoders.sparsifiers import Sparsifier
 from vsae_lightning.autoencoders.variational import Covariance, Sigma, VariationalAutoencoder
@@ -124,7 +126,9 @@ class VSAE(AutoencoderModule):
         )
         self.sigma_warmup_steps = sigma_warmup_steps
         self.select = select
-        self.prior = prior or StandardNormal()
+        self.prior = deepcopy(prior) if prior is not None else StandardNormal()  # its state is this module's
+        if prior is not None and kl_weight == 0 and sigma != "closed_form":
+            rank_zero_warn(f"kl_weight is 0: the prior, {type(prior).__name__}, has no effect.")
         self.kl_weight = kl_weight
         self.kl_warmup_steps = kl_warmup_steps
         self.kl_on = kl_on
@@ -175,13 +179,10 @@ class VSAE(AutoencoderModule):
             self.autoencoder.set_closed_form(self.residual_variance.value, self.prior.variance)
 
     def _posterior(self, x: Float[Tensor, "batch d_in"], draw: Draw | None) -> Posterior:
-        """With the sigma of this step, and with gates where the prior asks for them."""
+        """With the sigma of this step."""
         posterior = self.autoencoder.posterior(x)
         if draw is not None and not isinstance(posterior.sigma, Tensor):
             posterior = posterior._replace(sigma=self._sigma_at(draw.step))
-        if self.prior.needs_gate:
-            threshold = self.autoencoder.sparsifier.gate_threshold(posterior.mean, draw)
-            posterior = posterior._replace(gate=torch.special.ndtr((posterior.mean - threshold) / posterior.sigma))
         return posterior
 
     def _sparsify(
@@ -195,7 +196,10 @@ class VSAE(AutoencoderModule):
         latents = self.autoencoder.sparsifier(z, score, draw)
         pre_acts = z if posterior is None else posterior.mean
         x_hat = self.autoencoder.reconstruct(latents)
-        return ForwardPass(x, pre_acts, score, self.gate_threshold(score, draw), latents, x_hat, posterior)
+        if posterior is not None and self.prior.needs_gate:
+            threshold = self.autoencoder.sparsifier.gate_threshold(score, latents, draw)
+            posterior = posterior._replace(gate=torch.special.ndtr((posterior.mean - threshold) / posterior.sigma))
+        return ForwardPass(x, pre_acts, score, latents, x_hat, self.gate(score, latents, draw), posterior)
 
     def _paid_kl(self, posterior: Posterior) -> Float[Tensor, "batch latents"]:
         kl = self.prior.kl(posterior)
@@ -228,6 +232,11 @@ class VSAE(AutoencoderModule):
             ),
             f"sigma must be a number or 'learned' with {prior}: the closed form is that of a Gaussian prior": (
                 autoencoder.sigma == "closed_form" and self.prior.variance is None
+            ),
+            f"scale must not be learned in {prior} with sigma 0 or kl_weight 0: nothing would teach it": (
+                isinstance(self.prior, ScaledNormal)
+                and self.prior.scale == "learned"
+                and (autoencoder.sigma == 0 or self.kl_weight == 0)
             ),
             f"kl_on must be all with {prior}: its KL is not that of the selected latents alone": (
                 self.kl_on == "selected" and self.kl_weight != 0 and (self.prior.needs_gate or not self.prior.separable)
