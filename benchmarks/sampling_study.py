@@ -13,6 +13,7 @@ other's, both directions, alive latents). Writes `sampling_study.json` into the 
 
 import argparse
 import itertools
+import json
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +58,9 @@ def main() -> None:
         kind: summary([measured[name] for name in names], [autoencoders[n].W_dec[alive[n]] for n in names])
         for kind, names in grouped(members)
     }
-    write_json(run / "sampling_study.json", {"tokens": len(x), "members": measured, "groups": groups})
+    origin = json.loads((run / "run.json").read_text())
+    result = {"tokens": len(x), "groups": groups, "members": measured}
+    write_json(run / "sampling_study.json", result | {key: origin[key] for key in ("versions", "device", "config")})
     Console(width=140).print(table(groups))
 
 
