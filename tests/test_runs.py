@@ -85,6 +85,7 @@ def test_the_language_model_is_in_no_checkpoint(run: Path) -> None:
         "residual_variance",
         "usage",
     }
+    assert content["state_dict"]["input_energy"] == 32  # scale_to: d_in
     assert content["ActivationDataModule"]["steps"] == STEPS
     assert content["hyper_parameters"]["sparsifier"] == {
         "class_path": "vsae_lightning.TopK",

@@ -38,7 +38,17 @@ MEANING = {
     "kl": "nats per token",
 }
 # Of an ensemble, what fits into a terminal; all is in the JSON.
-MEMBER_COLUMNS = ("explained_variance", "l0", "dead_fraction", "kl", "gate_kl", "mmcs", "mcc", "firing_f1")
+MEMBER_COLUMNS = (
+    "explained_variance",
+    "l0",
+    "dead_fraction",
+    "kl",
+    "gate_kl",
+    "mmcs",
+    "mcc",
+    "firing_f1",
+    "absorbed_fraction",
+)
 
 
 def report(trainer: Trainer, command: str) -> None:
@@ -47,6 +57,8 @@ def report(trainer: Trainer, command: str) -> None:
     if not trainer.is_global_zero:
         return
     console = Console()
+    if not console.is_terminal:
+        console.width = 120  # of a log file
     held_out = {name: float(value) for name, value in trainer.callback_metrics.items()}
     held_out = {name: value for name, value in held_out.items() if name.split("/")[0] == STAGES[command]}
     if held_out:
@@ -77,7 +89,7 @@ def _of_members(metrics: dict[str, float], title: str) -> Table:
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1))
     table.add_column("member", no_wrap=True)
     for column in columns:
-        table.add_column(column.replace("_", "\n"), no_wrap=True)
+        table.add_column(column.replace("_", "\n"), overflow="fold")
     for member, values in members.items():
         table.add_row(member, *(f"{values[column]:.4g}" if column in values else "" for column in columns))
     return table

@@ -56,6 +56,7 @@ class Oracle(nn.Module):
         self.autoencoder = SimpleNamespace(W_dec=torch.cat([dictionary / shrink, away]))
         self.register_buffer("input_scale", torch.tensor(SCALE))
         self.prior = Prior()
+        self.kl_weight = 1.0
         self.claimed, self.noise, self.shrink = claimed, noise, shrink
 
     def forward(self, codes: Tensor) -> Any:

@@ -186,6 +186,22 @@ def test_aux_loss_and_its_gradient(kind: str) -> None:
     assert len(reached) > 3
 
 
+def test_aux_weighs_the_same_whatever_the_scale_of_the_input() -> None:
+    """Scaled by c, every term of the loss is c^2 times what it was: AuxK, a ratio, by way of E||x||^2."""
+    small = vl.SAE(D_IN, D_SAE, vl.TopK(K), dead_after_tokens=100, aux_weight=0.4, seed=1)
+    large = vl.SAE(D_IN, D_SAE, vl.TopK(K), dead_after_tokens=100, aux_weight=0.4, seed=1)
+    large.input_energy.fill_(9.0)
+    for module in (small, large):
+        module.tokens_seen = 100
+        module.usage.tokens_since_fired[::2] = 100
+    x = batch().float()
+    one, other = small.loss(x), large.loss(3 * x)
+    assert one.aux is not None
+    assert one.aux > 0
+    torch.testing.assert_close(other.total, 9 * one.total)
+    torch.testing.assert_close(other.total - other.reconstruction, 9 * 0.4 * one.aux)
+
+
 def test_aux_is_zero_with_nothing_dead_and_absent_in_evaluation() -> None:
     module = randomised(vl.SAE(D_IN, D_SAE, vl.TopK(K), dead_after_tokens=100))
     module.tokens_seen = 100

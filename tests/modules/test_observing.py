@@ -136,7 +136,7 @@ def test_evaluation_has_no_noise(kind: str, covariance: Any) -> None:
 def test_parts_belong_to_one_module() -> None:
     """What one module learns or observes does not reach another that was given the same objects."""
     sparsifier, prior = vl.JumpReLU(0.5), vl.ScaledNormal("running")
-    one, other = (vl.VSAE(D_IN, D_SAE, sparsifier, sigma=0.5, prior=prior) for _ in range(2))
+    one, other = (vl.VSAE(D_IN, D_SAE, sparsifier, sigma=0.5, sparsity_weight=0.1, prior=prior) for _ in range(2))
     mine, theirs = dict(one.named_parameters()), dict(other.named_parameters())
     assert all(mine[name] is not theirs[name] for name in mine)
     draw = Draw(0, 1, one.draw_noise(ROWS, 0, (0,)))

@@ -61,8 +61,9 @@ CONTRADICTIONS: list[Any] = [
         "SpikeAndSlab needs a sparsifier with a threshold, not Matryoshka",
     ),
     # Weights.
-    ({"sparsifier": vl.JumpReLU(), "kl_weight": 0.0}, "sparsity_weight and kl_weight are 0: JumpReLU"),
-    ({"sparsifier": vl.Gated(), "kl_weight": 0.0}, "sparsity_weight and kl_weight are 0: Gated"),
+    ({"sparsifier": vl.JumpReLU(), "kl_weight": 0.0}, "sparsity_weight is 0: JumpReLU"),
+    ({"sparsifier": vl.JumpReLU(), "kl_on": "selected"}, "sparsity_weight is 0: JumpReLU"),
+    ({"sparsifier": vl.Gated(), "kl_weight": 0.0}, "sparsity_weight is 0: Gated"),
     ({"kl_weight": -0.5}, "kl_weight is -0.5"),
     ({"kl_weight": float("nan")}, "kl_weight is nan"),
     ({"kl_warmup_steps": -3}, "kl_warmup_steps is -3"),
@@ -111,7 +112,7 @@ ALLOWED: list[Any] = [
     {"prior": vl.CorrelatedNormal(0.5), "kl_on": "all"},
     {"prior": vl.SpikeAndSlab(), "kl_on": "all", "sparsifier": vl.JumpReLU()},
     {"prior": vl.SpikeAndSlab(), "kl_on": "all", "sparsifier": vl.Matryoshka(vl.BatchTopK(2), [4])},
-    {"sparsifier": vl.Gated(), "kl_weight": 1.0},
+    {"sparsifier": vl.Gated(), "kl_on": "all"},
     {"kl_weight": "elbo", "free_bits": 0.2},
 ]
 
@@ -129,5 +130,5 @@ def test_a_scale_that_nothing_would_teach(options: dict[str, Any]) -> None:
 
 
 def test_a_prior_without_a_weight_is_warned_of() -> None:
-    with pytest.warns(UserWarning, match="kl_weight is 0: the prior, Laplace, has no effect"):
+    with pytest.warns(UserWarning, match="kl_weight is 0: the prior has no effect"):
         vl.VSAE(4, 8, vl.TopK(2), sigma=0.5, kl_weight=0.0, prior=vl.Laplace())

@@ -30,8 +30,8 @@ class DictionaryRecovery(Callback):
 
     - `sigma_calibration`: root mean square of (true value - posterior mean) / sigma over the latents that
       are active with their own feature on (cosine above 0.5); not where sigma is 0;
-    - `kl_matched`, `kl_unmatched`: mean KL in nats per latent and row (of the marginals, with `covariance: encoder`),
-      over the latents whose own feature has a cosine above 0.5, and over all others;
+    - `kl_matched`, `kl_unmatched`: mean KL in nats per latent and row, over the latents whose own feature has a
+      cosine above 0.5, and over all others; not where the KL has no weight;
     - a histogram `kl_per_latent` of the mean KL of every latent.
 
     Of several members trained together each is logged under its name: `val/NAME/mcc`. Where the data module
@@ -109,7 +109,8 @@ class _Evidence:
         latents = forward.latents.dense()
         self.recovery.update(codes, latents)
         if forward.posterior is not None:
-            self.kl.update(cast("Any", self.module).prior.kl(forward.posterior))
+            if cast("Any", self.module).kl_weight != 0:
+                self.kl.update(cast("Any", self.module).prior.kl(forward.posterior))
             self._calibrate(codes, latents, forward.posterior)
 
     def _calibrate(self, codes: Tensor, latents: Tensor, posterior: "Posterior") -> None:

@@ -44,7 +44,7 @@ class Ensemble(MembersModule):
             if hasattr(nn.ModuleDict, name):
                 raise InputError(f"Ensemble: members has {name!r}, a name that torch uses itself; choose another.")
         save_plain_hyperparameters(self, ignore=[])
-        self.arms = nn.ModuleDict({name: make(d_in) for name, make in members.items()})
+        self.arms = nn.ModuleDict({name: _build(name, make, d_in) for name, make in members.items()})
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
 
     def members(self) -> dict[str, AutoencoderModule]:
@@ -121,3 +121,10 @@ class Ensemble(MembersModule):
 
     def _with_optimizers(self) -> "zip[tuple[AutoencoderModule, torch.optim.Optimizer]]":
         return zip(self.members().values(), self._optimizers(), strict=True)
+
+
+def _build(name: str, make: MemberCallable, d_in: int) -> AutoencoderModule:
+    try:
+        return make(d_in)
+    except InputError as error:
+        raise InputError(f"member {name}: {error}") from None

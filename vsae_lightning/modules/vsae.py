@@ -127,14 +127,13 @@ class VSAE(AutoencoderModule):
         self.sigma_warmup_steps = sigma_warmup_steps
         self.select = select
         self.prior = deepcopy(prior) if prior is not None else StandardNormal()  # its state is this module's
-        if prior is not None and kl_weight == 0 and sigma != "closed_form":
-            rank_zero_warn(f"kl_weight is 0: the prior, {type(prior).__name__}, has no effect.")
         self.kl_weight = kl_weight
         self.kl_warmup_steps = kl_warmup_steps
         self.kl_on = kl_on
         self.free_bits = free_bits
         self.residual_variance = RunningMean(1.0)
         self._refuse_contradictions()
+        self._warn_of_what_is_ignored(prior)
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
 
     @property
@@ -212,6 +211,18 @@ class VSAE(AutoencoderModule):
         assert not isinstance(self.autoencoder.sigma, str)
         return self.autoencoder.sigma * linear_warmup(step, self.sigma_warmup_steps)
 
+    def _warn_of_what_is_ignored(self, prior: Prior | None) -> None:
+        ignored = {
+            "kl_weight is 0: the prior has no effect": (
+                prior is not None and self.kl_weight == 0 and self.autoencoder.sigma != "closed_form"
+            ),
+            "kl_weight is 0: free_bits has no effect": self.kl_weight == 0 and self.free_bits > 0,
+            "sigma is 0: select: mean has no effect": self.autoencoder.sigma == 0 and self.select == "mean",
+        }
+        for reason, applies in ignored.items():
+            if applies:
+                rank_zero_warn(f"VSAE: {reason}.")
+
     def _refuse_contradictions(self) -> None:
         """Raise `InputError` for combinations that have no meaning, by name and with the reason."""
         autoencoder, prior = self.autoencoder, type(self.prior).__name__
@@ -249,8 +260,10 @@ class VSAE(AutoencoderModule):
             ),
             f"{prior} needs a sparsifier with a threshold, not {type(sparsifier).__name__}: it asks for the "
             "probability that a latent exceeds it": self.prior.needs_gate and not sparsifier.has_gate,
-            f"sparsity_weight and kl_weight are 0: {type(sparsifier).__name__} would learn no sparsity": (
-                sparsifier.needs_penalty and self.sparsity_weight == 0 and self.kl_weight == 0
+            f"sparsity_weight is 0: {type(sparsifier).__name__} would learn no sparsity; set it, or kl_on to all": (
+                sparsifier.needs_penalty
+                and self.sparsity_weight == 0
+                and (self.kl_weight == 0 or self.kl_on == "selected")
             ),
         }
         for reason, applies in refusals.items():
