@@ -52,8 +52,6 @@ def explain(message: str, command: str, options: list[str]) -> str:
         name = refused[2].rsplit(".", 1)[-1]
         near = did_you_mean(refused[1], _options(refused[2]))
         return f"{place}: {name} has no option {refused[1]!r}.{near}"
-    if nested := re.search(r"NestedArg\(key='([\w.]+)', val=(.*?)\)", message):
-        return f"model.{nested[1]} cannot be set to {nested[2]}: no such member or option, or not such a value."
     if stray := re.search(r"unrecognized arguments: --([\w.]+)", message):
         typed = next((option for option in options if stray[1] in option), f"--{stray[1]}").split("=")[0]
         group, _, path = typed.lstrip("-").partition(".")
@@ -62,6 +60,8 @@ def explain(message: str, command: str, options: list[str]) -> str:
         )
         names = {name for owner in owners for name in _options(owner)}
         return f"there is no option {typed}.{did_you_mean(path.split('.')[0], sorted(names))}"
+    if nested := re.search(r"NestedArg\(key='([\w.]+)', val=(.*?)\)", message):
+        return f"model.{nested[1]} cannot be set to {nested[2]}: no such member or option, or not such a value."
     return message
 
 
