@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from vsae_lightning.autoencoders.draw import Draw
 from vsae_lightning.autoencoders.latents import DenseLatents, Latents
-from vsae_lightning.autoencoders.sparsifiers import Sparsifier, decoding_error
+from vsae_lightning.autoencoders.precision import squared_error
+from vsae_lightning.autoencoders.sparsifiers import Sparsifier
 from vsae_lightning.errors import InputError
 
 
@@ -100,7 +101,7 @@ class Gated(Sparsifier):
         W_dec: Float[Tensor, "d_sae d_in"],
         b_dec: Float[Tensor, " d_in"],
     ) -> Float[Tensor, " batch"]:
-        return decoding_error(x, score.relu() @ W_dec.detach(), b_dec.detach())
+        return squared_error(x, score.relu() @ W_dec.detach() + b_dec.detach())
 
     def gate_threshold(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw | None) -> Tensor:
         return score.new_zeros(())

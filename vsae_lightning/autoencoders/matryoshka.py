@@ -8,7 +8,8 @@ from torch import Tensor
 
 from vsae_lightning.autoencoders.draw import Draw
 from vsae_lightning.autoencoders.latents import Latents
-from vsae_lightning.autoencoders.sparsifiers import RankMean, Sparsifier, decoding_error
+from vsae_lightning.autoencoders.precision import squared_error
+from vsae_lightning.autoencoders.sparsifiers import RankMean, Sparsifier
 from vsae_lightning.errors import InputError
 
 
@@ -67,7 +68,7 @@ class Matryoshka(Sparsifier):
         W_dec: Float[Tensor, "d_sae d_in"],
         b_dec: Float[Tensor, " d_in"],
     ) -> Float[Tensor, " batch"]:
-        error: Any = sum(decoding_error(x, latents.prefix(size).decode(W_dec[:size]), b_dec) for size in self.sizes)
+        error: Any = sum(squared_error(x, latents.prefix(size).decode(W_dec[:size]) + b_dec) for size in self.sizes)
         inner = self.sparsifier.side_error(x, score, latents, W_dec, b_dec)
         return error if inner is None else error + inner
 

@@ -65,11 +65,10 @@ class StandardNormal(Prior):
         if mean_limit is not None and not mean_limit > 0:
             raise InputError(f"StandardNormal: mean_limit is {mean_limit}; it must be positive, or null for none.")
         self.mean_limit = mean_limit
-        self.register_buffer("one", torch.ones(()), persistent=False)
 
     @property
     def variance(self) -> Float[Tensor, ""]:
-        return self.get_buffer("one")
+        return torch.ones(())
 
     def kl(self, posterior: Posterior) -> Float[Tensor, "batch d_sae"]:
         mean = at_least_float32(posterior.mean)

@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -96,11 +95,3 @@ class ReLU(Sparsifier):
 
     def gate_threshold(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw | None) -> Tensor:
         return score.new_zeros(())
-
-
-def decoding_error(
-    x: Float[Tensor, "batch d_in"], decoded: Float[Tensor, "batch d_in"], b_dec: Float[Tensor, " d_in"]
-) -> Float[Tensor, " batch"]:
-    """||x - (decoded + b_dec)||^2 of every row."""
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    return (x.to(dtype) - decoded.to(dtype) - b_dec.to(dtype)).square().sum(-1)

@@ -13,10 +13,11 @@ from vsae_lightning.autoencoders.base import SparseAutoencoder
 from vsae_lightning.autoencoders.draw import Draw
 from vsae_lightning.autoencoders.geometry import geometric_median, normalize_rows_, remove_parallel_gradient_
 from vsae_lightning.autoencoders.latents import Latents
+from vsae_lightning.autoencoders.precision import squared_error
 from vsae_lightning.batches import ActivationBatch
 from vsae_lightning.errors import InputError, require_at_least
 from vsae_lightning.modules.auxk import auxk_loss
-from vsae_lightning.modules.forward import ForwardPass, Gate, TrainingPass, explained_variance, squared_error
+from vsae_lightning.modules.forward import ForwardPass, Gate, TrainingPass, explained_variance
 from vsae_lightning.modules.gate_kl import gate_kl, usage
 from vsae_lightning.modules.held_out import HeldOutMetrics
 from vsae_lightning.modules.hyperparameters import save_plain_hyperparameters
@@ -138,7 +139,7 @@ class AutoencoderModule(MembersModule):
     def common_terms(self, forward: ForwardPass, step: int) -> LossTerms:
         """The terms that SAE and VSAE share, and their weighted sum."""
         sparsifier = self.autoencoder.sparsifier
-        reconstruction = squared_error(forward).mean()
+        reconstruction = squared_error(forward.x, forward.x_hat).mean()
         terms = LossTerms(reconstruction, reconstruction)
         if (error := self._side_error(forward)) is not None:
             terms = terms.plus("side", error.mean())
@@ -217,7 +218,8 @@ class AutoencoderModule(MembersModule):
         terms = self.terms(forward, self.global_step)
         self.observe(forward, draw)
         if self._resampling_is_due():
-            self._candidates = (self._all_ranks(x, batch), self._all_ranks(squared_error(forward).detach(), batch))
+            errors = squared_error(x, forward.x_hat).detach()
+            self._candidates = (self._all_ranks(x, batch), self._all_ranks(errors, batch))
         values = {**terms.named(), "explained_variance": explained_variance(forward)}
         return TrainingPass(terms.total, values, forward.latents.active_per_row(), firing_counts)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vsae_lightning.autoencoders.latents import Latents
 from vsae_lightning.autoencoders.posterior import Posterior
-from vsae_lightning.autoencoders.precision import at_least_float32
+from vsae_lightning.autoencoders.precision import at_least_float32, squared_error
 
 
 class Gate(NamedTuple):
@@ -54,13 +54,8 @@ class TrainingPass(NamedTuple):
     firing_counts: Int[Tensor, " d_sae"]
 
 
-def squared_error(forward: ForwardPass) -> Float[Tensor, " batch"]:
-    """||x - x_hat||^2 of every row, summed over d_in."""
-    return (at_least_float32(forward.x) - at_least_float32(forward.x_hat)).square().sum(-1)
-
-
 @torch.no_grad()
 def explained_variance(forward: ForwardPass) -> Float[Tensor, ""]:
     """1 - sum ||x - x_hat||^2 / sum ||x - mean(x)||^2 over the batch."""
     x = at_least_float32(forward.x)
-    return 1 - squared_error(forward).sum() / (x - x.mean(0)).square().sum()
+    return 1 - squared_error(x, forward.x_hat).sum() / (x - x.mean(0)).square().sum()
