@@ -1,13 +1,14 @@
 """What tests share: a tiny language model on disk, a corpus of nonsense, and one finished run on them."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Trainer
 
 from vsae_lightning.cli import main
 
@@ -21,6 +22,25 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def quiet_trainer(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Trainer]:
+    """Makes a Trainer of so many steps that clips, logs nothing and writes nothing."""
+
+    def make(max_steps: int) -> Trainer:
+        return Trainer(
+            max_steps=max_steps,
+            gradient_clip_val=1.0,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=tmp_path_factory.mktemp("trainer"),
+        )
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,8 @@ A known dictionary stands in for Pythia, so that seconds suffice; the presets th
 bundled model (configs/paper/bundled).
 """
 
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,7 +30,7 @@ AS_RUN: dict[str, Any] = {
 }
 
 
-def train(module: Any, folder: Path) -> dict[str, float]:
+def train(module: Any, trainer: Trainer) -> dict[str, float]:
     data = vl.SyntheticDataModule(
         d_in=32,
         num_features=128,
@@ -41,16 +41,6 @@ def train(module: Any, folder: Path) -> dict[str, float]:
         validation_rows=4096,
         seed=0,
     )
-    trainer = Trainer(
-        max_steps=STEPS,
-        gradient_clip_val=1.0,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=folder,
-    )
     trainer.fit(module, data)
     return {name: float(value) for name, value in trainer.validate(module, data, verbose=False)[0].items()}
 
@@ -60,7 +50,7 @@ def optimizers(lr: float) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
+def measured(quiet_trainer: Callable[[int], Trainer]) -> dict[str, dict[str, float]]:
     by_magnitude = partial(vl.TopK, K, by="magnitude")
     modules = {
         "topk": vl.SAE(32, D_SAE, vl.TopK(K), dead_after_tokens=10**7, **optimizers(4e-3)),
@@ -68,7 +58,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, fl
         "selected": vl.VSAE(32, D_SAE, by_magnitude(), **{**AS_RUN, "kl_on": "selected"}, **optimizers(4e-3)),
         "as written": vl.VSAE(32, D_SAE, by_magnitude(), **{**AS_RUN, "sigma": 1.0}, **optimizers(4e-3)),
     }
-    return {name: train(module, tmp_path_factory.mktemp("run")) for name, module in modules.items()}
+    return {name: train(module, quiet_trainer(STEPS)) for name, module in modules.items()}
 
 
 def test_as_run_kills_its_features_and_topk_does_not(measured: Any) -> None:

@@ -3,6 +3,7 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -48,11 +49,11 @@ def test_its_python_runs(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "lightning_logs").mkdir()
     (tmp_path / "lightning_logs" / "version_0").symlink_to(run)
     monkeypatch.chdir(tmp_path)
-    names = {"x": torch.randn(9, 32)}
+    names: dict[str, Any] = {"x": torch.randn(9, 32)}
     exec(block, names)
     assert names["latents"].shape == (9, 96)
     assert not names["latents"].requires_grad
     assert names["x_hat"].shape == (9, 32)
     assert (tmp_path / "exported" / "autoencoder.safetensors").exists()
-    terms = names["terms"]._asdict()  # type: ignore[attr-defined]
+    terms = names["terms"]._asdict()
     assert all(terms[name] is not None for name in ("total", "reconstruction", "kl", "kl_weight", "aux"))

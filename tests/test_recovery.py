@@ -1,8 +1,7 @@
 """A known dictionary is found again: the check on whole training that needs no language model."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,7 +32,7 @@ class KnownDictionary:
 
 
 @pytest.mark.parametrize(("cls", "options"), [(vl.SAE, {}), (vl.VSAE, {"sigma": 0.1, "kl_weight": 0.001})])
-def test_features_are_recovered(cls: Any, options: dict[str, float], tmp_path: Path) -> None:
+def test_features_are_recovered(cls: Any, options: dict[str, float], quiet_trainer: Callable[[int], Trainer]) -> None:
     module = cls(
         D_IN,
         LATENTS,
@@ -46,17 +45,7 @@ def test_features_are_recovered(cls: Any, options: dict[str, float], tmp_path: P
         **options,
     )
     data = KnownDictionary()
-    trainer = Trainer(
-        max_steps=STEPS,
-        gradient_clip_val=1.0,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-    )
-    trainer.fit(module, data)
+    quiet_trainer(STEPS).fit(module, data)
     cosine = (data.directions @ module.autoencoder.W_dec.data.T).abs()
     rows, columns = linear_sum_assignment(-cosine.numpy())
     matched = cosine[rows, columns]

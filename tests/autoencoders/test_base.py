@@ -82,4 +82,4 @@ def test_folding_equals_scaling_the_input(kind: type[SparseAutoencoder], pre_bia
 )
 def test_bad_sizes_are_refused_by_name(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        SparseAutoencoder(**{"d_in": 4, "d_sae": 8, "sparsifier": ReLU(), **arguments})  # type: ignore[arg-type]
+        SparseAutoencoder(**{"d_in": 4, "d_sae": 8, "sparsifier": ReLU(), **arguments})

@@ -119,7 +119,7 @@ def test_correlated_normal_kl_is_that_of_the_dense_matrix(block: int | None, rho
     generator = torch.Generator().manual_seed(0)
     mean = torch.randn(3, 8, dtype=torch.float64, generator=generator)
     spread = torch.rand(3, 8, dtype=torch.float64, generator=generator) + 0.1
-    sigma = {"per row": spread, "per latent": spread[0], "number": 0.4}[form]
+    sigma: Any = {"per row": spread, "per latent": spread[0], "number": 0.4}[form]
     n = block or 8
     one = (1 - rho) * torch.eye(n, dtype=torch.float64) + rho
     p = MultivariateNormal(torch.zeros(8, dtype=torch.float64), torch.block_diag(*[one] * (8 // n)))

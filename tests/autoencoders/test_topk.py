@@ -120,8 +120,8 @@ ANNEALED = [(0, 8), (1, 7), (3, 6), (5, 5), (9, 3), (10, 2), (1000, 2)]  # 8 - 0
 @pytest.mark.parametrize(("step", "k"), ANNEALED)
 def test_k_falls_linearly(step: int, k: int) -> None:
     z, noise = scores(), torch.zeros(ROWS, D_SAE)
-    options = {"k": 2, "k_start": 8, "k_anneal_steps": 10}
-    for sparsifier in (vl.TopK(**options), vl.TopK(**options, by="magnitude"), vl.BatchTopK(**options)):  # type: ignore[arg-type]
+    options: dict[str, Any] = {"k": 2, "k_start": 8, "k_anneal_steps": 10}
+    for sparsifier in (vl.TopK(**options), vl.TopK(**options, by="magnitude"), vl.BatchTopK(**options)):
         assert sparsifier(z, z, Draw(step)).active_per_row().sum() == ROWS * k
     probabilistic = vl.ProbabilisticTopK(temperature=1.0, **options)
     assert probabilistic(z, z, Draw(step, noise=noise)).active_per_row().tolist() == [k] * ROWS

@@ -32,8 +32,9 @@ class Watch(Callback):
         self.latents: list[torch.Tensor] = []
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        assert isinstance(pl_module, vl.SAE)
         with torch.no_grad():
-            self.latents.append(pl_module.autoencoder.encode(batch.activations))  # type: ignore[operator, union-attr]
+            self.latents.append(pl_module.autoencoder.encode(batch.activations))
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def test_density_histogram_holds_the_frequencies(fitted: Any) -> None:
     histograms = events.Histograms("train/log10_density")
     assert [h.step for h in histograms] == [4, 8]
     counts = sum((f != 0).sum(0) for f in latents[4:8])
-    density = (counts.double() / (4 * BATCH)).clamp_min(0.1 / (4 * BATCH))  # type: ignore[union-attr]
+    density = (counts.double() / (4 * BATCH)).clamp_min(0.1 / (4 * BATCH))
     value = histograms[1].histogram_value
     assert value.num == D_SAE
     assert value.sum == pytest.approx(density.log10().sum().item(), rel=1e-5)

@@ -164,9 +164,9 @@ def test_moments_by_hand() -> None:
 @pytest.mark.parametrize(("scale_to", "target"), [("d_in", 16.0), ("one", 1.0)])
 @pytest.mark.parametrize("center", [False, True])
 def test_scaled_rows_have_the_squared_norm_asked_for(
-    drawn: tuple[Tensor, Tensor], scale_to: str, target: float, center: bool
+    drawn: tuple[Tensor, Tensor], scale_to: Any, target: float, center: bool
 ) -> None:
-    data = SyntheticDataModule(**STRUCTURED, scale_to=scale_to, center=center)  # type: ignore[arg-type]
+    data = SyntheticDataModule(**STRUCTURED, scale_to=scale_to, center=center)
     mean, scale, energy = data.input_statistics()
     scaled = scale * (drawn[0] - mean)
     assert float(scaled.square().sum(1).mean()) == pytest.approx(target, rel=0.01)
@@ -367,9 +367,8 @@ def test_options_that_do_not_fit_are_errors(change: dict[str, Any], words: str) 
 
 def test_lanes_that_cannot_be_shared_out_are_an_error() -> None:
     data = SyntheticDataModule(**SMALL)
-    data.trainer = SimpleNamespace(  # type: ignore[assignment]
-        strategy=SimpleNamespace(root_device=torch.device("cpu")), global_rank=0, world_size=3
-    )
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    vars(data)["trainer"] = SimpleNamespace(strategy=strategy, global_rank=0, world_size=3)
     for loader in (data.train_dataloader, data.val_dataloader, data.test_dataloader):
         with pytest.raises(InputError, match="lanes is 4; it must be a multiple of the 3 ranks"):
             loader()

@@ -160,7 +160,8 @@ def test_counts_add_up_over_batches_and_ranks() -> None:
     other.update(*batches[2])
     # As torchmetrics does it across ranks: the states of all are stacked and reduced.
     for name, reduce in one._reductions.items():
-        setattr(one, name, reduce(torch.stack([getattr(one, name), getattr(other, name)])))  # type: ignore[operator]
+        assert callable(reduce)
+        setattr(one, name, reduce(torch.stack([getattr(one, name), getattr(other, name)])))
     assert one.compute() == whole.compute()
     assert all(0 < value < 1 for name, value in whole.compute().items() if name.startswith("firing"))
 

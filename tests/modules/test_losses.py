@@ -46,8 +46,8 @@ def select(z: Tensor, kind: str) -> Tensor:
     return mask & (z > 0) if kind == "value" else mask
 
 
-def sparsifier(kind: str) -> vl.Sparsifier:
-    return vl.ReLU() if kind == "relu" else vl.TopK(K, by=kind)  # type: ignore[arg-type]
+def sparsifier(kind: Any) -> vl.Sparsifier:
+    return vl.ReLU() if kind == "relu" else vl.TopK(K, by=kind)
 
 
 def assert_same_gradients(module: AutoencoderModule, ours: Tensor, reference: Tensor) -> None:
@@ -122,7 +122,7 @@ def test_vsae_loss(kind: str, sigma: Any, kl_on: Any, relu_mean: bool) -> None:
         error = row - (w["W_dec"].T @ f + w["b_dec"])
         counted = kl.sum() if kl_on == "all" else kl[active & (f != 0)].sum()
         reference = reference + (error @ error + 0.7 * (2 / 8) * counted) / BATCH
-    given = epsilon if module.autoencoder.samples else None  # type: ignore[union-attr]
+    given = epsilon if module.autoencoder.samples else None
     assert_same_gradients(module, module.loss(x, step=2, noise=given).total, reference)
 
 
@@ -160,8 +160,8 @@ def test_published_run_is_half_the_clamped_square_on_all_latents() -> None:
 def test_aux_loss_and_its_gradient(kind: str) -> None:
     """AuxK by hand: the d_in / 2 largest dead ReLU(pre_acts) of each row reconstruct the residual."""
     cls = vl.SAE if kind == "sae" else vl.VSAE
-    options = {} if kind == "sae" else {"sigma": 0.5, "kl_weight": 0.0}
-    module = randomised(cls(D_IN, D_SAE, vl.TopK(K), aux_weight=0.4, dead_after_tokens=100, **options))  # type: ignore[arg-type]
+    options: dict[str, Any] = {} if kind == "sae" else {"sigma": 0.5, "kl_weight": 0.0}
+    module = randomised(cls(D_IN, D_SAE, vl.TopK(K), aux_weight=0.4, dead_after_tokens=100, **options))
     dead = torch.zeros(D_SAE, dtype=torch.bool)
     dead[[1, 5, 6, 11, 17]] = True
     module.usage.tokens_since_fired[dead] = 100
@@ -178,6 +178,7 @@ def test_aux_loss_and_its_gradient(kind: str) -> None:
         e_hat.append(sum(u[j].clamp(min=0) * w["W_dec"][j] for j in chosen))
     reference = (e - torch.stack(e_hat)).square().sum() / (e - e.mean(0)).square().sum()
     terms = module.loss(x, noise=given)
+    assert terms.aux is not None
     assert_same_gradients(module, terms.aux, reference)
     torch.testing.assert_close(terms.total, terms.reconstruction + 0.4 * terms.aux)
     encoder, decoder = torch.autograd.grad(terms.aux, [w["W_enc"], w["W_dec"]])
@@ -207,7 +208,9 @@ def test_aux_is_zero_with_nothing_dead_and_absent_in_evaluation() -> None:
     module.tokens_seen = 100
     assert module.loss(batch()).aux == 0
     module.usage.tokens_since_fired += 100
-    assert module.loss(batch()).aux > 0
+    aux = module.loss(batch()).aux
+    assert aux is not None
+    assert aux > 0
     module.eval()
     terms = module.loss(batch())
     assert terms.aux is None

@@ -92,7 +92,9 @@ def test_residual_variance_is_the_running_mean_of_the_error_per_dimension() -> N
         errors.append(float(sum(((x - x_hat) ** 2).sum() for x, x_hat in zip(forward.x, forward.x_hat, strict=True))))
     expected = sum(errors) / 3 / ROWS / D_IN
     assert module.residual_variance.value.item() == pytest.approx(expected, rel=1e-5)
-    assert float(module.loss(rows()).kl_weight) == pytest.approx(2 * expected, rel=1e-5)  # type: ignore[arg-type]
+    kl_weight = module.loss(rows()).kl_weight
+    assert kl_weight is not None
+    assert float(kl_weight) == pytest.approx(2 * expected, rel=1e-5)
 
 
 def test_closed_form_follows_what_was_observed() -> None:

@@ -1,12 +1,14 @@
+from typing import Any
+
 import pytest
 import torch
 
 from vsae_lightning import InputError, WarmupDecay
 
 
-def rates(steps: int, **options: float) -> list[float]:
+def rates(steps: int, **options: Any) -> list[float]:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
-    scheduler = WarmupDecay(optimizer, **options)  # type: ignore[arg-type]
+    scheduler = WarmupDecay(optimizer, **options)
     found = []
     for _ in range(steps):
         found.append(optimizer.param_groups[0]["lr"])

@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ class Batches:
 
 
 @pytest.mark.peer
-def test_fifty_steps_are_the_peers(peer: Any, tmp_path: Path) -> None:
+def test_fifty_steps_are_the_peers(peer: Any, quiet_trainer: Callable[[int], Trainer]) -> None:
     module = Losses(
         D_IN,
         D_SAE,
@@ -82,17 +82,7 @@ def test_fifty_steps_are_the_peers(peer: Any, tmp_path: Path) -> None:
             **{name: value for name, value in module.autoencoder.state_dict().items() if "threshold" in name},
         }
     )
-    trainer = Trainer(
-        max_steps=STEPS,
-        gradient_clip_val=1.0,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-    )
-    trainer.fit(module, Batches(peer["batches"]))
+    quiet_trainer(STEPS).fit(module, Batches(peer["batches"]))
     assert max(peer["dead"]) > 0, "AuxK must have fired in the comparison"
     torch.testing.assert_close(torch.tensor(module.losses), torch.tensor(peer["losses"]), rtol=1e-4, atol=1e-5)
     ours = module.autoencoder
