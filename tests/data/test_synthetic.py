@@ -330,6 +330,15 @@ def test_held_out_splits_are_apart(trainer: Callable[..., Trainer]) -> None:
         torch.testing.assert_close(batch.activations, batch.codes @ data.dictionary)
 
 
+def test_prediction_serves_the_rows_of_validation() -> None:
+    data = SyntheticDataModule(**SMALL)
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    vars(data)["trainer"] = SimpleNamespace(strategy=strategy, global_rank=0, world_size=1)
+    for predicted, held_out in zip(data.predict_dataloader(), data.val_dataloader(), strict=True):
+        assert torch.equal(predicted.activations, held_out.activations)
+        assert torch.equal(predicted.codes, held_out.codes)
+
+
 def test_a_fit_without_end_is_refused(trainer: Callable[..., Trainer]) -> None:
     with pytest.raises(InputError, match=r"trainer.max_steps is not set"):
         trainer(-1).fit(Recorder(), datamodule=SyntheticDataModule(**SMALL))

@@ -45,7 +45,7 @@ ARMS: dict[str, dict[str, Any]] = {
         "class_path": "SAE",
         "init_args": {
             **COMMON,
-            "sparsifier": {"class_path": "JumpReLU"},
+            "sparsifier": {"class_path": "JumpReLU", "init_args": {"threshold": 2.0}},  # so high that latents die
             "sparsity_weight": 0.3,
             "resample_every_steps": 5,
         },
@@ -179,10 +179,13 @@ def test_an_ensemble_is_rebuilt_from_its_checkpoint_alone(together: Path) -> Non
     assert torch.equal(module.members()["denoising"].autoencoder.W_enc, weights)
 
 
-def test_resampling_took_place(together: Path) -> None:
-    """Restarted latents have not fired long before the last restart, at step 10 of 12."""
-    usage = checkpoint(together)["state_dict"]["arms.resampled.usage.tokens_since_fired"]
-    assert usage.max() < 256 + 2 * 64
+def test_resampling_took_place(together: Path, config: Path, tmp_path: Path) -> None:
+    """Latents restarted at steps 5 and 10 of 12 have been silent for less time than any that died without."""
+    without = {**ARMS["resampled"], "init_args": {**ARMS["resampled"]["init_args"], "resample_every_steps": None}}
+    silent = checkpoint(fit(config, without, tmp_path / "without"))["state_dict"]["usage.tokens_since_fired"]
+    assert (silent > 256 + 2 * 64).sum() > 10
+    resampled = checkpoint(together)["state_dict"]["arms.resampled.usage.tokens_since_fired"]
+    assert resampled.max() < 256 + 2 * 64
 
 
 @pytest.mark.parametrize(

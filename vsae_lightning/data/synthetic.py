@@ -45,7 +45,7 @@ class SyntheticDataModule(LightningDataModule):
         noise_std: Standard deviation of the isotropic Gaussian noise, per coordinate.
         batch_size: Rows per step.
         lanes: Independent parts of a step; the number of ranks divides it.
-        validation_rows: Held-out rows that `validate` reads.
+        validation_rows: Held-out rows that `validate` reads, and of which `predict` writes the latents.
         test_rows: Held-out rows that `test` reads; none is among those of `validate`.
         scale_to: Scale activations by one number so that E||x||^2 is d_in, or one.
         center: Subtract the mean of the activations first.
