@@ -83,6 +83,7 @@ BAD_OPTIONS = [
     (["--data.batch_size", "1001"], "batch_size is 1001; it must be a multiple of lanes, 8."),
     (["--data.context_length", "1"], "context_length is 1; it must be larger than drop_positions, 1."),
     (["--data.text.class_path", "TextFile"], "data.text: there is no class 'TextFile'."),
+    (["--data.text.pats", "a.txt"], "data.text: BundledText has no option 'pats'."),
     (["--trainer.max_stps", "4"], "there is no option --trainer.max_stps. Did you mean max_steps"),
     (["--model.sparsifer.k", "16"], "there is no option --model.sparsifer.k. Did you mean sparsifier"),
     (["--config", "nowhere.yaml"], "nowhere.yaml"),

@@ -60,8 +60,8 @@ def explain(message: str, command: str, options: list[str]) -> str:
         )
         names = {name for owner in owners for name in _options(owner)}
         return f"there is no option {typed}.{did_you_mean(path.split('.')[0], sorted(names))}"
-    if nested := re.search(r"NestedArg\(key='([\w.]+)', val=(.*?)\)", message):
-        return f"model.{nested[1]} cannot be set to {nested[2]}: no such member or option, or not such a value."
+    if keys and (nested := re.search(r"NestedArg\(key='([\w.]+)', val=(.*?)\)", message)):
+        return f"{keys[0]}.{nested[1]} cannot be set to {nested[2]}: no such member or option, or not such a value."
     return message
 
 
