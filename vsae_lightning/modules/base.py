@@ -1,13 +1,14 @@
 """What every LightningModule here shares: steps, optimizer, schedules, feature usage, logging."""
 
 from abc import abstractmethod
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_
 
 from vsae_lightning.autoencoders.base import SparseAutoencoder
 from vsae_lightning.autoencoders.draw import Draw
@@ -17,7 +18,16 @@ from vsae_lightning.autoencoders.precision import squared_error
 from vsae_lightning.batches import ActivationBatch
 from vsae_lightning.errors import InputError, require_at_least
 from vsae_lightning.modules.auxk import auxk_loss
-from vsae_lightning.modules.forward import ForwardPass, Gate, TrainingPass, explained_variance
+from vsae_lightning.modules.finite_steps import FiniteSteps
+from vsae_lightning.modules.forward import (
+    BatchMeans,
+    BatchSpread,
+    ForwardPass,
+    Gate,
+    TrainingPass,
+    batch_means,
+    batch_spread,
+)
 from vsae_lightning.modules.gate_kl import gate_kl, usage
 from vsae_lightning.modules.held_out import HeldOutMetrics
 from vsae_lightning.modules.hyperparameters import save_plain_hyperparameters
@@ -27,7 +37,7 @@ from vsae_lightning.modules.schedules import WarmupDecay
 from vsae_lightning.modules.terms import LossTerms
 from vsae_lightning.modules.usage import FeatureUsage
 from vsae_lightning.modules.warmup import linear_warmup
-from vsae_lightning.seeding import generator
+from vsae_lightning.seeding import GRANULE_ROWS, generator, granules
 
 Encoder = Literal["free", "aligned"]
 Decoder = Literal["unit", "free"]
@@ -84,6 +94,7 @@ class AutoencoderModule(MembersModule):
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.usage = FeatureUsage(autoencoder.d_sae)
+        self.finite_steps = FiniteSteps()
         self.tokens_seen = 0
         self.loaded_step = 0
         self.register_buffer("input_mean", torch.zeros(autoencoder.d_in))
@@ -109,13 +120,19 @@ class AutoencoderModule(MembersModule):
         """Standard normal numbers that one row needs in training."""
         return self.autoencoder.d_sae if self.autoencoder.sparsifier.samples else 0
 
-    def draw_noise(self, rows: int, step: int, lanes: tuple[int, ...]) -> Float[Tensor, "batch width"] | None:
-        """The noise of a training batch, in equal parts for each lane: a function of (seed, step, lane) alone."""
+    def draw_noise(self, rows: int, first_row: int, lanes: tuple[int, ...]) -> Float[Tensor, "batch width"] | None:
+        """The noise of a training batch, in equal parts for each lane: a function of (seed, lane, row) alone."""
         if self.noise_width == 0:
             return None
         noise = torch.empty(rows, self.noise_width, device=self.device)
         for part, lane in zip(noise.view(len(lanes), -1, self.noise_width), lanes, strict=True):
-            part.normal_(generator=generator(self.device, "noise", self.autoencoder.seed, step, lane))
+            for granule, wanted, place in granules(first_row, len(part)):
+                chance = generator(self.device, "noise", self.autoencoder.seed, lane, granule)
+                if wanted == slice(0, GRANULE_ROWS):
+                    part[place].normal_(generator=chance)
+                else:
+                    whole = part.new_empty(GRANULE_ROWS, self.noise_width).normal_(generator=chance)
+                    part[place] = whole[wanted]
         return noise
 
     def loss(
@@ -126,14 +143,14 @@ class AutoencoderModule(MembersModule):
         Args:
             x: Activations, already scaled as the autoencoder expects them.
             step: The optimizer step, on which warmed-up weights depend.
-            noise: Standard normal noise, `noise_width` wide; None: drawn for `step`.
+            noise: Standard normal noise, `noise_width` wide; None: drawn for the `step`-th batch of one lane.
 
         Returns:
             Scalars, among them `total`, `reconstruction`, and those of `kl`, `gate_kl`, `aux`... that there are.
         """
         if not self.training:
             return self.terms(self.forward_pass(x), step)
-        noise = self.draw_noise(len(x), step, (0,)) if noise is None else noise
+        noise = self.draw_noise(len(x), step * len(x), (0,)) if noise is None else noise
         return self.terms(self.forward_pass(x, Draw(step, 1, noise)), step)
 
     def common_terms(self, forward: ForwardPass, step: int) -> LossTerms:
@@ -197,7 +214,10 @@ class AutoencoderModule(MembersModule):
 
     def on_train_batch_start(self, batch: ActivationBatch, batch_idx: int) -> None:
         if self.tokens_seen == 0 and self.bias_init == "geometric_median":
-            x = self._all_ranks(self.standardize(batch.activations), batch)
+            # Of the first optimizer step, whether that is one batch or several.
+            further = range(1, self.trainer.accumulate_grad_batches)
+            first = [batch, *(cast("Any", self.trainer.train_dataloader).batch(step) for step in further)]
+            x = torch.cat([self._all_ranks(self.standardize(part.activations), part) for part in first])
             self.autoencoder.b_dec.data.copy_(geometric_median(x))
 
     def training_step(self, batch: ActivationBatch, batch_idx: int) -> dict[str, Any]:
@@ -209,7 +229,7 @@ class AutoencoderModule(MembersModule):
     def training_pass(self, batch: ActivationBatch) -> TrainingPass:
         """Loss and statistics of one batch; updates the feature usage and whatever else training observes."""
         x = self.standardize(batch.activations)
-        draw = Draw(self.global_step, len(batch.lanes), self.draw_noise(len(x), batch.step, batch.lanes))
+        draw = Draw(self.global_step, len(batch.lanes), self.draw_noise(len(x), batch.first_row, batch.lanes))
         forward = self.forward_pass(x, draw)
         firing_counts = self.trainer.strategy.reduce(forward.latents.firing_counts(), reduce_op="sum")
         tokens = len(x) * self.trainer.world_size
@@ -220,8 +240,24 @@ class AutoencoderModule(MembersModule):
         if self._resampling_is_due():
             errors = squared_error(x, forward.x_hat).detach()
             self._candidates = (self._all_ranks(x, batch), self._all_ranks(errors, batch))
-        values = {**terms.named(), "explained_variance": explained_variance(forward)}
-        return TrainingPass(terms.total, values, forward.latents.active_per_row(), firing_counts)
+        values, l0 = self._of_all_ranks(forward, terms)
+        self.finite_steps.watch(values["loss"], batch, forward)
+        return TrainingPass(terms.total, values, l0, firing_counts)
+
+    @torch.no_grad()
+    def _of_all_ranks(
+        self, forward: ForwardPass, terms: LossTerms
+    ) -> tuple[dict[str, Any], tuple[Float[Tensor, ""], Float[Tensor, ""]]]:
+        """What is logged of a batch, and its L0, each over the rows of all ranks."""
+        x, l0 = self._rank_means(*batch_means(forward))
+        named = terms.named()
+        tensors = {name: value for name, value in named.items() if isinstance(value, Tensor)}
+        error, variance, l0_variance, *reduced = self._rank_means(
+            *batch_spread(forward, BatchMeans(x, l0)), *tensors.values()
+        )
+        spread = BatchSpread(error, variance, l0_variance)
+        values = {**named, **dict(zip(tensors, reduced, strict=True)), "explained_variance": spread.explained_variance}
+        return values, (l0, l0_variance.sqrt())
 
     @torch.no_grad()
     def observe(self, forward: ForwardPass, draw: Draw) -> None:
@@ -232,6 +268,28 @@ class AutoencoderModule(MembersModule):
         # Comes before clipping: the norm that is clipped is that of the gradient that is used.
         if self.autoencoder.decoder == "unit" and self.autoencoder.W_dec.grad is not None:
             remove_parallel_gradient_(self.autoencoder.W_dec.grad, self.autoencoder.W_dec.data)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        self.clip_or_skip(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def clip_or_skip(self, optimizer: torch.optim.Optimizer, limit: float | None, algorithm: str | None) -> None:
+        """Clip the gradient of one optimizer; take it away, and with it the step, if it or the loss is not finite."""
+        if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
+            self.clip_gradients(optimizer, limit, algorithm)  # with 16-mixed the scaler does the skipping
+            return
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        norm = self.finite_steps.admit(parameters, self.global_step, self.trainer.train_dataloader)
+        if norm is None or limit is None:
+            return
+        if algorithm == "value":
+            self.clip_gradients(optimizer, limit, algorithm)
+        else:
+            clip_grads_with_norm_(parameters, limit, norm)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
@@ -279,9 +337,11 @@ class AutoencoderModule(MembersModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["autoencoder"] = self.autoencoder.config()
         checkpoint["tokens_seen"] = self.tokens_seen
+        checkpoint["skipped_steps"] = self.finite_steps.skipped
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.tokens_seen = checkpoint["tokens_seen"]
+        self.finite_steps.skipped = checkpoint["skipped_steps"]
         self.autoencoder.seed = checkpoint["autoencoder"]["init_args"]["seed"]  # the noise goes on as it was
         self.loaded_step = checkpoint["global_step"]
 
@@ -305,6 +365,12 @@ class AutoencoderModule(MembersModule):
     def _rank_mean(self, local: Tensor) -> Tensor:
         # Of a copy: the reduction works in place.
         return self.trainer.strategy.reduce(local.clone(), reduce_op="mean") if self._trainer is not None else local
+
+    def _rank_means(self, *values: Tensor) -> list[Tensor]:
+        """The mean over ranks of each value, in one reduction."""
+        packed = self._rank_mean(torch.cat([value.detach().float().flatten() for value in values]))
+        parts = packed.split([value.numel() for value in values])
+        return [part.view_as(value) for part, value in zip(parts, values, strict=True)]
 
     def _all_ranks(self, rows: Float[Tensor, "rows *rest"], batch: ActivationBatch) -> Float[Tensor, "all *rest"]:
         """The rows of all ranks, in the order of the lanes."""
