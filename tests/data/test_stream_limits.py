@@ -182,11 +182,11 @@ def test_a_block_that_was_given_up_half_way_is_not_taken_for_the_one_before() ->
     model = Positions()
     source = ActivationStream(model, numbered(16), layout(batch_size=12))
     first = source.batch(0).activations
-    source.before_pass = stop_at_the_last_lane  # the other lanes are filled before
+    source.before_pass.append(stop_at_the_last_lane)  # the other lanes are filled before
     for _ in range(2):
         with pytest.raises(StopError):
             source.batch(4)
-    source.before_pass = lambda: None
+    source.before_pass.clear()
     assert torch.equal(source.batch(0).activations, first)
 
 

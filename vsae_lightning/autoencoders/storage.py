@@ -1,6 +1,7 @@
 """Autoencoders on disk: read from a run folder, a checkpoint or an exported folder; write the last."""
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +76,17 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint of this package, read without executing anything in it."""
+    """A checkpoint of this package, read without executing anything in it, and checked against its checksums."""
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # garbage makes the unpickler fail in a dozen ways
         raise InputError(f"{path}: not a readable checkpoint ({type(error).__name__}); it may be torn.") from None
+    if damaged is not None:
+        raise InputError(
+            f"{path}: the checkpoint is damaged: its part {damaged} has another checksum than when written."
+        )
     required = {"state_dict", "hyper_parameters"}
     if not isinstance(checkpoint, dict) or not (
         required | {"autoencoder"} <= checkpoint.keys() or required | {"members"} <= checkpoint.keys()

@@ -63,5 +63,7 @@ class Sparsity(Callback):
             for name, counts in self._firing_counts.items():
                 density = torch.log10((counts.float() / self._tokens).clamp_min(floor))
                 key = log_key("train", name, "log10_density")
-                trainer.logger.experiment.add_histogram(key, density, trainer.global_step)
+                trainer.logger.experiment.add_histogram(
+                    key, density, trainer.global_step - 1
+                )  # the step of the scalars
         self._firing_counts, self._tokens = {}, 0

@@ -123,12 +123,12 @@ class ActivationDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         require_an_end(self.trainer)
-        self._token_store()
+        self.tokens = self._token_store()
 
     def setup(self, stage: str) -> None:
         assert self.trainer is not None
         require_an_end(self.trainer)
-        self.tokens = self._token_store()
+        self.tokens = self.tokens or self._token_store()
         device = self.trainer.strategy.root_device
         if stage == "fit":
             self.stream = ActivationStream(
@@ -173,7 +173,8 @@ class ActivationDataModule(LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """The position: training steps consumed. It is the same on every rank, so rank 0's serves all."""
         assert self.trainer is not None
-        return {"steps": steps_consumed(self.trainer), "layout": asdict(self.layout)}
+        statistics = self.statistics and self.statistics._asdict()
+        return {"steps": steps_consumed(self.trainer), "layout": asdict(self.layout), "statistics": statistics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The trainer restores the count of steps; here the steps must mean the same rows as before.
@@ -183,6 +184,7 @@ class ActivationDataModule(LightningDataModule):
         """
         assert self.trainer is not None
         require_same_layout(self.trainer, state_dict["layout"], asdict(self.layout))
+        self.statistics = state_dict["statistics"] and InputStatistics(**state_dict["statistics"])
 
     def _token_store(self) -> TokenStore:
         return TokenStore.prepare(

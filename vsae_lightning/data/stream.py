@@ -97,8 +97,8 @@ class ActivationStream:
     Rows that are not finite, and those that `max_norm_ratio` leaves out, are never served.
 
     Attributes:
-        before_pass: Called before every pass of the language model, with no step half done: whoever wants to
-            stop a long computation raises here.
+        before_pass: Called before every pass of the language model, between two batches: whoever wants to stop a
+            long computation raises here.
 
     Args:
         model: The language model, loaded on `device`.
@@ -145,7 +145,7 @@ class ActivationStream:
         self.lanes = tuple(range(rank, layout.lanes, world_size))
         self.position = position
         self.max_non_finite_sequences = max_non_finite_sequences
-        self.before_pass: Callable[[], None] = lambda: None
+        self.before_pass: list[Callable[[], None]] = []
         self.dropped_rows = 0
         self.non_finite_sequences = 0
         self.language_model_seconds = 0.0
@@ -227,7 +227,8 @@ class ActivationStream:
     def _fill_lane(self, slot: int, block: int, lane: int) -> None:
         start = 0
         for chunk in self.lane_sequences(block, lane).split(self.layout.lm_batch_sequences):
-            self.before_pass()
+            for hook in self.before_pass:
+                hook()
             activations = self._activations(chunk, block)
             self._rows[slot, start : start + len(activations)] = activations
             start += len(activations)
