@@ -10,6 +10,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -31,7 +32,7 @@ from vsae_lightning.data.tokens import _is_whole as is_whole_store
 UNREPEATABLE = ("tokens_per_second", "language_model_share", "dropped_rows")
 
 
-def start(arguments: list[str], folder: Path) -> int:
+def start(arguments: list[str], folder: Path, environment: dict[str, str] | None = None) -> int:
     """Run the command in `folder`, its output in `output.txt`; the process id."""
     sys.stdout.flush()
     child = os.fork()
@@ -40,6 +41,7 @@ def start(arguments: list[str], folder: Path) -> int:
     status = 1
     try:
         os.chdir(folder)
+        os.environ.update(environment or {})
         output = os.open("output.txt", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         os.dup2(output, 1)
         os.dup2(output, 2)
@@ -54,6 +56,16 @@ def start(arguments: list[str], folder: Path) -> int:
         with contextlib.suppress(OSError):
             sys.stdout.flush()
         os._exit(status)
+
+
+def start_ranks(arguments: list[str], folder: Path, world: int) -> list[int]:
+    """Run the command on so many processes, as a launcher would start them; the process ids."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": "0"}
+    distributed = [*arguments, "--trainer.devices", str(world), "--trainer.strategy", "ddp"]
+    return [start(distributed, folder, {**common, "LOCAL_RANK": str(rank)}) for rank in range(world)]
 
 
 def wait(child: int, timeout: float = 300.0) -> int:

@@ -68,6 +68,7 @@ class AutoencoderModule(MembersModule):
         aux_weight: float,
         dead_after_tokens: int,
         resample_every_steps: int | None,
+        torch_compile: bool,
         optimizer: OptimizerCallable | None,
         scheduler: LRSchedulerCallable | None,
     ) -> None:
@@ -93,6 +94,7 @@ class AutoencoderModule(MembersModule):
         self.resample_every_steps = resample_every_steps
         self.optimizer = optimizer
         self.scheduler = scheduler
+        self.training_forward = torch.compile(self.forward_pass) if torch_compile else self.forward_pass
         self.usage = FeatureUsage(autoencoder.d_sae)
         self.finite_steps = FiniteSteps()
         self.tokens_seen = 0
@@ -230,7 +232,7 @@ class AutoencoderModule(MembersModule):
         """Loss and statistics of one batch; updates the feature usage and whatever else training observes."""
         x = self.standardize(batch.activations)
         draw = Draw(self.global_step, len(batch.lanes), self.draw_noise(len(x), batch.first_row, batch.lanes))
-        forward = self.forward_pass(x, draw)
+        forward = self.training_forward(x, draw)
         firing_counts = self.trainer.strategy.reduce(forward.latents.firing_counts(), reduce_op="sum")
         tokens = len(x) * self.trainer.world_size
         self.tokens_seen += tokens
@@ -325,12 +327,13 @@ class AutoencoderModule(MembersModule):
 
     # ------------------------------------------------------------ evaluation
 
-    def evaluation_pass(self, activations: Float[Tensor, "batch d_in"]) -> tuple[ForwardPass, LossTerms]:
-        """The pass and the loss of held-out activations, which the metrics take in."""
+    def evaluation_pass(self, activations: Float[Tensor, "batch d_in"]) -> ForwardPass:
+        """The pass over held-out activations, which the metrics take in."""
         forward = self.forward_pass(self.standardize(activations))
         x_hat = forward.x_hat.float() / self.input_scale + self.input_mean
-        self.held_out.update(activations, x_hat, forward.latents)
-        return forward, self.terms(forward, max(self.global_step, self.loaded_step))
+        terms = self.terms(forward, max(self.global_step, self.loaded_step))
+        self.held_out.update(activations, x_hat, forward.latents, terms)
+        return forward
 
     # --------------------------------------------------------------- records
 
@@ -363,8 +366,10 @@ class AutoencoderModule(MembersModule):
         )
 
     def _rank_mean(self, local: Tensor) -> Tensor:
-        # Of a copy: the reduction works in place.
-        return self.trainer.strategy.reduce(local.clone(), reduce_op="mean") if self._trainer is not None else local
+        # In evaluation every chunk stands for itself, whichever the others are that are evaluated meanwhile.
+        if self._trainer is None or not self.training:
+            return local
+        return self.trainer.strategy.reduce(local.clone(), reduce_op="mean")  # of a copy: it works in place
 
     def _rank_means(self, *values: Tensor) -> list[Tensor]:
         """The mean over ranks of each value, in one reduction."""
