@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -174,6 +174,25 @@ def curves(run: Path) -> dict[str, Any]:
     for tag in events.Tags()["histograms"]:
         shown[tag] = {event.step: list(event.histogram_value.bucket) for event in events.Histograms(tag)}
     return shown
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Return as soon as the condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
+
+
+def output(folder: Path) -> str:
+    """What runs in this folder have said."""
+    path = folder / "output.txt"
+    return path.read_text(errors="replace") if path.exists() else ""
+
+
+def resize(disk: Path, size: str) -> None:
+    """Give a `small_disk` another size."""
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
 
 
 @contextlib.contextmanager
