@@ -1,6 +1,7 @@
 # make quickstart    install, train a vSAE on the bundled model, print its held-out metrics
 # make test          install, run the whole test suite
 # make lint          formatting, lint and types, as in .pre-commit-config.yaml
+# make soak          kill runs at random moments, fill disks, watch a long run: results into benchmarks/ (20 min)
 # make peers         the environment in which the TopK SAE is compared with dictionary_learning
 # make smollm2       a real language model, SmolLM2-135M, into models/
 
@@ -9,7 +10,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 DEVELOPMENT := .venv/installed-dev
 
-.PHONY: quickstart test lint peers smollm2 clean
+.PHONY: quickstart test lint soak peers smollm2 clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/vsae fit --config configs/quickstart.yaml
@@ -27,6 +28,9 @@ lint: $(DEVELOPMENT)
 	$(BIN)/ruff check .
 	$(BIN)/codespell
 	$(BIN)/mypy
+
+soak: $(DEVELOPMENT)
+	$(BIN)/python tests/soak.py
 
 peers: .venv-peers/installed
 
