@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from vsae_lightning.modules.sae import SAE
     from vsae_lightning.modules.schedules import WarmupDecay
     from vsae_lightning.modules.vsae import VSAE
+    from vsae_lightning.sharded_strategy import FolderCheckpointIO, ShardedStrategy
 
 _HOMES = {
     "SparseAutoencoder": "autoencoders.base",
@@ -63,6 +64,8 @@ _HOMES = {
     "SAE": "modules.sae",
     "WarmupDecay": "modules.schedules",
     "VSAE": "modules.vsae",
+    "FolderCheckpointIO": "sharded_strategy",
+    "ShardedStrategy": "sharded_strategy",
 }
 
 __version__ = version("vsae_lightning")
@@ -75,6 +78,7 @@ __all__ = [
     "CorrelatedNormal",
     "Dense",
     "Ensemble",
+    "FolderCheckpointIO",
     "Gated",
     "HuggingFaceText",
     "InputError",
@@ -85,6 +89,7 @@ __all__ = [
     "ProbabilisticTopK",
     "ReLU",
     "ScaledNormal",
+    "ShardedStrategy",
     "SparseAutoencoder",
     "Sparsifier",
     "SpikeAndSlab",

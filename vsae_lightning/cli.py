@@ -76,7 +76,7 @@ def _options_of_run(command: str, run: str) -> list[str]:
         raise InputError(f"fit takes no RUN, but {run!r} was given; use --config, and --ckpt_path to resume.")
     folder = _last_run() if run == "last" else Path(run)
     checkpoint = folder / "checkpoints" / "last.ckpt"
-    if folder.is_file():
+    if folder.is_file() or (folder / "shards.json").is_file():
         checkpoint, folder = folder, folder.resolve().parents[1]
     config = folder / "config.yaml"
     if config.exists() and not checkpoint.exists():

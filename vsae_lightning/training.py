@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, Namespace
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from vsae_lightning.autoencoders.storage import read_checkpoint
+from vsae_lightning.autoencoders.storage import describe_checkpoint, is_checkpoint
 from vsae_lightning.callbacks import (
     DeadFeatures,
     DictionaryRecovery,
@@ -30,6 +30,7 @@ from vsae_lightning.modules.sae import SAE
 from vsae_lightning.modules.vsae import VSAE
 from vsae_lightning.option_errors import explain
 from vsae_lightning.report import report
+from vsae_lightning.sharded_strategy import FolderCheckpointIO
 
 TRAINER_DEFAULTS = {
     "max_epochs": -1,
@@ -81,6 +82,11 @@ class TrainingCLI(LightningCLI):
         if "return_predictions" in config:
             config.return_predictions = False
 
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        trainer = super().instantiate_trainer(**kwargs)
+        trainer.strategy.checkpoint_io = FolderCheckpointIO()
+        return trainer
+
     def after_instantiate_classes(self) -> None:
         checkpoint = self._checkpoint()
         if checkpoint is None:
@@ -112,9 +118,9 @@ class TrainingCLI(LightningCLI):
         path = self.config[self.config.subcommand].get("ckpt_path")
         if path is None:
             return None
-        if not Path(path).is_file():
-            raise InputError(f"ckpt_path: there is no file {str(path)!r}.")
-        return read_checkpoint(Path(path))
+        if not is_checkpoint(Path(path)):
+            raise InputError(f"ckpt_path: there is no checkpoint {str(path)!r}.")
+        return describe_checkpoint(Path(path))
 
 
 def run(command: str, options: list[str]) -> None:

@@ -14,6 +14,7 @@ from vsae_lightning.autoencoders.draw import Draw
 from vsae_lightning.autoencoders.geometry import geometric_median, normalize_rows_, remove_parallel_gradient_
 from vsae_lightning.autoencoders.latents import Latents
 from vsae_lightning.autoencoders.precision import squared_error
+from vsae_lightning.autoencoders.sharding import WHOLE, Shards, local
 from vsae_lightning.batches import ActivationBatch
 from vsae_lightning.errors import InputError, require_at_least
 from vsae_lightning.modules.auxk import auxk_loss
@@ -24,6 +25,7 @@ from vsae_lightning.modules.hyperparameters import save_plain_hyperparameters
 from vsae_lightning.modules.members import MembersModule
 from vsae_lightning.modules.resampling import in_lane_order, resample_dead_
 from vsae_lightning.modules.schedules import WarmupDecay
+from vsae_lightning.modules.sharded import gathered_rows, require_shardable
 from vsae_lightning.modules.terms import LossTerms
 from vsae_lightning.modules.usage import FeatureUsage
 from vsae_lightning.modules.warmup import linear_warmup
@@ -109,13 +111,23 @@ class AutoencoderModule(MembersModule):
         """Standard normal numbers that one row needs in training."""
         return self.autoencoder.d_sae if self.autoencoder.sparsifier.samples else 0
 
+    @property
+    def noise_shards(self) -> Shards:
+        """Which part of the noise this rank needs: that of its latents."""
+        return self.autoencoder.shards
+
     def draw_noise(self, rows: int, step: int, lanes: tuple[int, ...]) -> Float[Tensor, "batch width"] | None:
         """The noise of a training batch, in equal parts for each lane: a function of (seed, step, lane) alone."""
         if self.noise_width == 0:
             return None
-        noise = torch.empty(rows, self.noise_width, device=self.device)
-        for part, lane in zip(noise.view(len(lanes), -1, self.noise_width), lanes, strict=True):
-            part.normal_(generator=generator(self.device, "noise", self.autoencoder.seed, step, lane))
+        shards = self.noise_shards
+        noise = torch.empty(rows, self.noise_width // shards.count, device=self.device)
+        for part, lane in zip(noise.view(len(lanes), -1, noise.shape[1]), lanes, strict=True):
+            chance = generator(self.device, "noise", self.autoencoder.seed, step, lane)
+            if shards.count == 1:
+                part.normal_(generator=chance)
+            else:  # of one lane at a time, so that the noise of all latents is never there at once
+                part.copy_(shards.slice(part.new_empty(len(part), self.noise_width).normal_(generator=chance)))
         return noise
 
     def loss(
@@ -144,11 +156,13 @@ class AutoencoderModule(MembersModule):
         if (error := self._side_error(forward)) is not None:
             terms = terms.plus("side", error.mean())
         if self.sparsity_weight:
-            penalty = sparsifier.penalty(forward.score, forward.latents, self.autoencoder.W_dec.norm(dim=-1)).mean()
+            norms = local(self.autoencoder.W_dec).norm(dim=-1)
+            penalty = sparsifier.penalty(forward.score, forward.latents, norms).mean()
             weight = self.sparsity_weight * linear_warmup(step, self.sparsity_warmup_steps)
             terms = terms.plus("sparsity", penalty, weight)
         if forward.gate is not None:
-            kl = gate_kl(usage(forward.score, forward.gate.threshold, self._rank_mean), forward.gate.target_l0)
+            used = usage(forward.score, forward.gate.threshold, self._rank_mean)
+            kl = gate_kl(used, forward.gate.target_l0, self.autoencoder.shards)
             weight = self.gate_kl_weight * linear_warmup(step, self.gate_kl_warmup_steps)
             scale = self._rank_mean(reconstruction.detach()) / forward.gate.target_l0
             terms = terms.plus("gate_kl", kl, weight, scale)
@@ -162,8 +176,9 @@ class AutoencoderModule(MembersModule):
             return None
         if self.tokens_seen < self.dead_after_tokens:
             return forward.x.new_zeros(())
-        dead = self.usage.dead(self.dead_after_tokens)
-        return auxk_loss(forward.x - forward.x_hat, forward.pre_acts, dead, self.autoencoder.W_dec, self._rank_mean)
+        shards, W_dec = self.autoencoder.shards, local(self.autoencoder.W_dec)
+        dead = shards.slice(self.usage.dead(self.dead_after_tokens))
+        return auxk_loss(forward.x - forward.x_hat, forward.pre_acts, dead, W_dec, self._rank_mean, shards)
 
     def gate(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw | None) -> Gate | None:
         """What the gate KL needs to know of the sparsifier; None without one."""
@@ -183,6 +198,17 @@ class AutoencoderModule(MembersModule):
     def members(self) -> "dict[str, AutoencoderModule]":
         return {"": self}
 
+    def configure_model(self) -> None:
+        """Keep this rank's slice of the latents alone, where the strategy shards them; once."""
+        if self.device_mesh is not None and not self.is_sharded:
+            require_shardable(self)
+            self.autoencoder.shard_(Shards(self.device_mesh["tensor_parallel"]))
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether this rank has a slice of the latents, and every pass the rows of all ranks."""
+        return self.autoencoder.shards is not WHOLE
+
     def on_fit_start(self) -> None:
         self.warn_if_never_dead()
         statistics = getattr(getattr(self.trainer, "datamodule", None), "input_statistics", None)
@@ -198,7 +224,7 @@ class AutoencoderModule(MembersModule):
     def on_train_batch_start(self, batch: ActivationBatch, batch_idx: int) -> None:
         if self.tokens_seen == 0 and self.bias_init == "geometric_median":
             x = self._all_ranks(self.standardize(batch.activations), batch)
-            self.autoencoder.b_dec.data.copy_(geometric_median(x))
+            local(self.autoencoder.b_dec.data).copy_(geometric_median(x))
 
     def training_step(self, batch: ActivationBatch, batch_idx: int) -> dict[str, Any]:
         result = self.training_pass(batch)
@@ -208,11 +234,12 @@ class AutoencoderModule(MembersModule):
 
     def training_pass(self, batch: ActivationBatch) -> TrainingPass:
         """Loss and statistics of one batch; updates the feature usage and whatever else training observes."""
+        batch = self._batch_of_all_latents(batch)
         x = self.standardize(batch.activations)
         draw = Draw(self.global_step, len(batch.lanes), self.draw_noise(len(x), batch.step, batch.lanes))
         forward = self.forward_pass(x, draw)
-        firing_counts = self.trainer.strategy.reduce(forward.latents.firing_counts(), reduce_op="sum")
-        tokens = len(x) * self.trainer.world_size
+        firing_counts = self._rank_sum(forward.latents.firing_counts())
+        tokens = len(x) * (1 if self.is_sharded else self.trainer.world_size)
         self.tokens_seen += tokens
         self.usage.update(firing_counts, tokens)
         terms = self.terms(forward, self.global_step)
@@ -231,7 +258,7 @@ class AutoencoderModule(MembersModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         # Comes before clipping: the norm that is clipped is that of the gradient that is used.
         if self.autoencoder.decoder == "unit" and self.autoencoder.W_dec.grad is not None:
-            remove_parallel_gradient_(self.autoencoder.W_dec.grad, self.autoencoder.W_dec.data)
+            remove_parallel_gradient_(local(self.autoencoder.W_dec.grad), local(self.autoencoder.W_dec.data))
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
@@ -240,7 +267,7 @@ class AutoencoderModule(MembersModule):
     def after_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Renormalise the decoder; every `resample_every_steps` restart what is dead."""
         if self.autoencoder.decoder == "unit":
-            normalize_rows_(self.autoencoder.W_dec.data)
+            normalize_rows_(local(self.autoencoder.W_dec.data))
         if self._candidates is not None:
             dead = self.usage.dead(self.dead_after_tokens)
             chance = generator("cpu", "resampling", self.autoencoder.seed, self.global_step)
@@ -269,6 +296,7 @@ class AutoencoderModule(MembersModule):
 
     def evaluation_pass(self, activations: Float[Tensor, "batch d_in"]) -> tuple[ForwardPass, LossTerms]:
         """The pass and the loss of held-out activations, which the metrics take in."""
+        activations = gathered_rows(activations) if self.is_sharded else activations
         forward = self.forward_pass(self.standardize(activations))
         x_hat = forward.x_hat.float() / self.input_scale + self.input_mean
         self.held_out.update(activations, x_hat, forward.latents)
@@ -299,12 +327,23 @@ class AutoencoderModule(MembersModule):
     def _side_error(self, forward: ForwardPass) -> Float[Tensor, " batch"] | None:
         autoencoder = self.autoencoder
         return autoencoder.sparsifier.side_error(
-            forward.x, forward.score, forward.latents, autoencoder.W_dec, autoencoder.b_dec
+            forward.x, forward.score, forward.latents, local(autoencoder.W_dec), local(autoencoder.b_dec)
         )
 
     def _rank_mean(self, local: Tensor) -> Tensor:
-        # Of a copy: the reduction works in place.
-        return self.trainer.strategy.reduce(local.clone(), reduce_op="mean") if self._trainer is not None else local
+        if self._trainer is None or self.is_sharded:
+            return local
+        return self.trainer.strategy.reduce(local.clone(), reduce_op="mean")  # of a copy: it works in place
+
+    def _rank_sum(self, counts: Tensor) -> Tensor:
+        return counts if self.is_sharded else self.trainer.strategy.reduce(counts, reduce_op="sum")
+
+    def _batch_of_all_latents(self, batch: ActivationBatch) -> ActivationBatch:
+        """The rows that this rank's latents see: those of all ranks where latents are sharded, else its own."""
+        if not self.is_sharded:
+            return batch
+        lanes = tuple(range(len(batch.lanes) * self.trainer.world_size))
+        return batch._replace(activations=self._all_ranks(batch.activations, batch), lanes=lanes)
 
     def _all_ranks(self, rows: Float[Tensor, "rows *rest"], batch: ActivationBatch) -> Float[Tensor, "all *rest"]:
         """The rows of all ranks, in the order of the lanes."""

@@ -29,6 +29,9 @@ class Member(Protocol):
     tokens_seen: int
     input_scale: Float[Tensor, ""]
 
+    @property
+    def is_sharded(self) -> bool: ...
+
     def standardize(self, activations: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_in"]: ...
 
     def evaluation_pass(self, activations: Float[Tensor, "batch d_in"]) -> tuple[ForwardPass, LossTerms]: ...
@@ -64,7 +67,7 @@ class MembersModule(LightningModule, ABC):
         passes = {}
         for name, member in self.members().items():
             forward, terms = member.evaluation_pass(batch.activations)
-            if isinstance(batch, SyntheticBatch):
+            if isinstance(batch, SyntheticBatch) and not member.is_sharded:
                 passes[name] = forward
             values = {key: value for key, value in terms.named().items() if not key.endswith("_weight")}
             named = {log_key(stage, name, key): value for key, value in values.items()}
