@@ -63,9 +63,10 @@ class Shards:
         """The parts of all ranks along the last dimension, in order of the latents; without gradient."""
         if self.mesh is None:
             return x
-        parts = x.new_empty(self.count * x.shape[0], *x.shape[1:])
-        dist.all_gather_into_tensor(parts, x.detach().contiguous(), self.mesh.get_group())
-        return torch.cat(parts.chunk(self.count), dim=-1)
+        own = x.detach().contiguous()
+        parts = [torch.empty_like(own) for _ in range(self.count)]
+        dist.all_gather(parts, own, self.mesh.get_group())
+        return torch.cat(parts, dim=-1)
 
     def copy(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """x, equal on all ranks, for the use of each: the gradient is the sum of those of all ranks."""

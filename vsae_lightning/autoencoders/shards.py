@@ -211,7 +211,9 @@ def _separate(value: Any, place: Place, slices: dict[Sliced, Tensor]) -> Any:
         slices[Sliced(place, tuple(value.shape), placement.dim)] = value.to_local().detach()
         return None
     if isinstance(value, dict):
-        return {key: _separate(entry, (*place, key), slices) for key, entry in value.items()}
+        copied = value.copy()  # of the same kind of dictionary
+        copied.update({key: _separate(entry, (*place, key), slices) for key, entry in value.items()})
+        return copied
     if type(value) in (list, tuple):
         return type(value)(_separate(entry, (*place, i), slices) for i, entry in enumerate(value))
     return value

@@ -71,7 +71,7 @@ class MembersModule(LightningModule, ABC):
                 passes[name] = forward
             values = {key: value for key, value in terms.named().items() if not key.endswith("_weight")}
             named = {log_key(stage, name, key): value for key, value in values.items()}
-            self.log_dict(named, batch_size=len(batch.activations), sync_dist=True)
+            self.log_dict(named, batch_size=len(forward.x), sync_dist=True)
         return passes
 
     def _log_held_out(self, stage: str) -> None:
