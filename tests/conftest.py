@@ -145,7 +145,7 @@ def run(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sharded(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes with sharded latents left behind; see `support/sharded_runs.py`."""
     import sharded_runs
 
@@ -156,7 +156,7 @@ def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
         port = free.getsockname()[1]
     paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     common = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    command = [sys.executable, sharded_runs.__file__, str(folder)]
+    command = [sys.executable, sharded_runs.__file__, str(folder), str(config)]
     ranks = [
         subprocess.Popen(
             command,

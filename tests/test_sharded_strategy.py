@@ -1,8 +1,6 @@
 """Latents sharded over two processes train as they do on one, and their checkpoints are each other's."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +11,6 @@ import vsae_lightning as vl
 from sharded_runs import ARMS, LONG, STEPS, STOP, fit
 from vsae_lightning.autoencoders.storage import read_checkpoint
 from vsae_lightning.cli import main
-
-CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 @pytest.fixture(scope="module")
@@ -115,14 +111,9 @@ def test_a_torn_checkpoint_is_refused_by_all_ranks(sharded: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def sharded_run(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sharded_run(sharded: Path) -> Path:
     """The run of the shared config, from the command line, with the layer that shards it."""
-    folder = tmp_path_factory.mktemp("sharded_run")
-    command = [sys.executable, "-m", "vsae_lightning", "fit", "--config", str(config)]
-    layer = ["--config", str(CONFIGS / "trainer" / "sharded.yaml"), "--trainer.devices", "2"]
-    every = ["--checkpoint.every_n_steps", "5"]
-    subprocess.run([*command, *layer, *every], cwd=folder, check=True, capture_output=True, timeout=300)
-    return folder / "lightning_logs" / "version_0"
+    return sharded / "lightning_logs" / "version_0"
 
 
 def test_the_command_line_shards_a_run(sharded_run: Path, run: Path) -> None:

@@ -80,7 +80,7 @@ class ShardedStrategy(ModelParallelStrategy):
         """Write the checkpoint as a folder beside `filepath`, then make `filepath` a link to it.
 
         Raises:
-            InputError, OSError: A rank could not write; on all ranks alike.
+            OSError and others: A rank could not write; on all ranks alike.
         """
         assert storage_options is None
         link = Path(self.broadcast(filepath))
@@ -139,11 +139,11 @@ class ShardedStrategy(ModelParallelStrategy):
         failure: Exception | None = None
         try:
             result = action()
-        except (OSError, InputError) as error:
+        except Exception as error:  # whatever it is
             failure = error
-        for error in self._of_all_ranks(failure):
-            if error is not None:
-                raise error
+        first = next((error for error in self._of_all_ranks(failure) if error is not None), None)
+        if first is not None:
+            raise failure or first
         return result
 
     def _of_all_ranks(self, value: T) -> list[T]:

@@ -1,9 +1,11 @@
-"""What two processes do with latents sharded over them, for tests to compare; run as `sharded_runs.py FOLDER`.
+"""What two processes do with latents sharded over them, for tests to compare; run as
+`sharded_runs.py FOLDER CONFIG`, CONFIG that of a run from the command line.
 
 Every run that is sharded here is made unsharded by the tests, with the same functions.
 """
 
 import json
+import os
 import shutil
 import sys
 import warnings
@@ -19,6 +21,7 @@ from torch import Tensor
 import vsae_lightning as vl
 from vsae_lightning.autoencoders.latents import SparseLatents
 from vsae_lightning.autoencoders.sharding import Shards
+from vsae_lightning.cli import main as command_line
 from vsae_lightning.modules.base import AutoencoderModule
 
 STEPS, STOP, FEW_STEPS = 60, 25, 12
@@ -156,7 +159,15 @@ def torn(checkpoint: Path, folder: Path, first_rank: bool) -> Path:
     return copy
 
 
-def main(folder: Path) -> None:
+def run(config: Path, folder: Path) -> None:
+    """A run from the command line with the layer that shards it, and three checkpoints on its way."""
+    layer = Path(__file__).parents[2] / "configs" / "trainer" / "sharded.yaml"
+    os.chdir(folder)
+    options = ["--trainer.devices", "2", "--checkpoint.every_n_steps", "5"]
+    command_line(["fit", "--config", str(config), "--config", str(layer), *options])
+
+
+def main(folder: Path, config: Path) -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     results = {name: fit(name, folder / name / "whole.ckpt", ranks=2) for name in ARMS}
@@ -171,9 +182,11 @@ def main(folder: Path) -> None:
     collectives(Shards(mesh), folder)
     message = refusal(torn(folder / "auxk" / "whole.ckpt", folder, rank == 0))
     (folder / f"refusal-{rank}.txt").write_text(message)
+    run(config, folder)
     if rank == 0:
         (folder / "results.json").write_text(json.dumps(results))
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

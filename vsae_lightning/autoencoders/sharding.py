@@ -94,9 +94,10 @@ class Shards:
         values = score.gather(-1, indices)
         offers = self.gather(values)
         smallest = offers.topk(k, dim=-1).values[:, -1:]
-        above, equal = offers > smallest, offers == smallest
-        won = above | (equal & (equal.cumsum(-1) <= k - above.sum(-1, keepdim=True)))
-        return Best(values, indices, self.slice(won))
+        free = k - (offers > smallest).sum(-1, keepdim=True)
+        earlier = (offers[:, : self.rank * values.shape[-1]] == smallest).sum(-1, keepdim=True)
+        equal = values == smallest
+        return Best(values, indices, (values > smallest) | (equal & (earlier + equal.cumsum(-1) <= free)))
 
 
 WHOLE = Shards()
