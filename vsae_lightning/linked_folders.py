@@ -29,6 +29,7 @@ def publish(writing: Path, name: str, link: Path) -> None:
         folder = link.parent / f"{name}-{number}"
     sync(writing)
     writing.rename(folder)
+    sync(link.parent)
     writing.symlink_to(folder.name, target_is_directory=True)
     writing.replace(link)
     sync(link.parent)

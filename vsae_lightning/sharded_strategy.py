@@ -34,7 +34,8 @@ class ShardedStrategy(ModelParallelStrategy):
 
     The language model stays data-parallel: each rank runs it on its own share of the text, and the activations of
     a batch are gathered. Weights, gradients and optimizer state of a latent are on one rank alone. The run is the one
-    that it would be unsharded, but for the order of summation.
+    that it would be unsharded, but for the order of summation. A module is made whole in the memory of the host before
+    each rank keeps its slice; no device ever holds it.
 
     A checkpoint is a folder (`autoencoders.shards`), which all ranks write at once, and a link to it in the place of
     the file that it is otherwise; all ranks must see the same file system. The link moves when the folder is whole.

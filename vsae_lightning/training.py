@@ -121,7 +121,7 @@ class TrainingCLI(LightningCLI):
         if path is None:
             return None
         if not is_checkpoint(Path(path)):
-            raise InputError(f"ckpt_path: there is no checkpoint {str(path)!r}.")
+            raise InputError(f"ckpt_path: there is no file {str(path)!r}.")
         return describe_checkpoint(Path(path))
 
 

@@ -38,8 +38,8 @@ def test_any_number_of_ranks_reads_its_slices(folder: Path) -> None:
             assert slices[0].shape[dim] == 96 // ranks
         moments = [part["optimizer_states"][0]["state"][0]["exp_avg"] for part in parts]
         assert torch.equal(torch.cat(moments, 1), whole["optimizer_states"][0]["state"][0]["exp_avg"])
-        assert all(torch.equal(part["state_dict"]["autoencoder.b_dec"], whole["state_dict"]["autoencoder.b_dec"])
-                   for part in parts)  # fmt: skip
+        biases = [part["state_dict"]["autoencoder.b_dec"] for part in parts]
+        assert all(torch.equal(bias, whole["state_dict"]["autoencoder.b_dec"]) for bias in biases)
 
 
 def test_files_hold_slices_alone(folder: Path) -> None:
@@ -55,11 +55,10 @@ def test_files_hold_slices_alone(folder: Path) -> None:
 def test_a_torn_file_is_refused(name: str, folder: Path) -> None:
     path = folder / name
     content = path.read_bytes()
+    flipped = b"[]" if name == INDEX_FILE else content[:-1] + bytes([content[-1] ^ 1])
     changes: list[Callable[[], object]] = [
         lambda: path.write_bytes(content[:-7]),
-        lambda: (
-            path.write_bytes(content[:-1] + bytes([content[-1] ^ 1])) if name != INDEX_FILE else path.write_text("[]")
-        ),
+        lambda: path.write_bytes(flipped),
         lambda: path.write_bytes(b""),
         lambda: path.unlink(),
     ]
