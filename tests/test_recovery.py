@@ -28,7 +28,7 @@ class KnownDictionary:
             chosen = torch.rand(BATCH, FEATURES, generator=generator).topk(ACTIVE).indices
             strength = torch.rand(BATCH, ACTIVE, generator=generator) + 0.5
             codes = torch.zeros(BATCH, FEATURES).scatter(1, chosen, strength)
-            yield ActivationBatch(2 * codes @ self.directions, step, (0,))
+            yield ActivationBatch(2 * codes @ self.directions, step, (0,), step * len(codes))
 
 
 @pytest.mark.parametrize(("cls", "options"), [(vl.SAE, {}), (vl.VSAE, {"sigma": 0.1, "kl_weight": 0.001})])

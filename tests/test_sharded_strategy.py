@@ -1,6 +1,7 @@
 """Latents sharded over two processes train as they do on one, and their checkpoints are each other's."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -140,13 +141,14 @@ def test_load_consolidates(sharded_run: Path, run: Path) -> None:
 def test_other_commands_take_a_sharded_run(
     sharded_run: Path, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Evaluated, and gone on with, unsharded."""
+    """Evaluated, and gone on with, unsharded: its checkpoint is an ordinary file then."""
     monkeypatch.chdir(tmp_path)
-    main(["validate", str(sharded_run), "--trainer.strategy", "auto", "--trainer.devices", "1"])
-    validated = json.loads((sharded_run / "validate.json").read_text())
-    fitted = json.loads((sharded_run / "fit.json").read_text())
+    run = Path(shutil.copytree(sharded_run, tmp_path / "run", symlinks=True))
+    main(["validate", str(run), "--trainer.strategy", "auto", "--trainer.devices", "1"])
+    validated, fitted = (json.loads((run / name).read_text()) for name in ("validate.json", "fit.json"))
     for name in ("explained_variance", "cosine", "l0", "dead_fraction", "reconstruction", "kl", "loss"):
         assert validated[f"val/{name}"] == pytest.approx(fitted[f"val/{name}"], rel=5e-6)
-    checkpoint = ["--ckpt_path", str(sharded_run / "checkpoints" / "last.ckpt")]
-    main(["fit", "--config", str(config), *checkpoint, "--trainer.max_steps", "14"])
-    assert read_checkpoint(Path("lightning_logs/version_0/checkpoints/last.ckpt"))["global_step"] == 14
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    main(["fit", "--config", str(config), "--ckpt_path", str(checkpoint), "--trainer.max_steps", "14"])
+    assert not checkpoint.is_symlink()
+    assert read_checkpoint(checkpoint)["global_step"] == 14

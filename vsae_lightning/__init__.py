@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from vsae_lightning.modules.sae import SAE
     from vsae_lightning.modules.schedules import WarmupDecay
     from vsae_lightning.modules.vsae import VSAE
-    from vsae_lightning.sharded_strategy import FolderCheckpointIO, ShardedStrategy
+    from vsae_lightning.sharded_strategy import ShardedStrategy
 
 _HOMES = {
     "SparseAutoencoder": "autoencoders.base",
@@ -64,7 +64,6 @@ _HOMES = {
     "SAE": "modules.sae",
     "WarmupDecay": "modules.schedules",
     "VSAE": "modules.vsae",
-    "FolderCheckpointIO": "sharded_strategy",
     "ShardedStrategy": "sharded_strategy",
 }
 
@@ -78,7 +77,6 @@ __all__ = [
     "CorrelatedNormal",
     "Dense",
     "Ensemble",
-    "FolderCheckpointIO",
     "Gated",
     "HuggingFaceText",
     "InputError",

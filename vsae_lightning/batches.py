@@ -7,11 +7,19 @@ from torch import Tensor
 
 
 class ActivationBatch(NamedTuple):
-    """One rank's part of a training step: equal numbers of rows of each of its lanes, lane after lane."""
+    """One rank's part of a training step: equal numbers of rows of each of its lanes, lane after lane.
+
+    Attributes:
+        activations: The rows.
+        step: Of the stream: a batch, of which several may make one optimizer step.
+        lanes: Which lanes they are of.
+        first_row: The place of the first row of each lane in that lane's endless sequence.
+    """
 
     activations: Float[Tensor, "batch d_in"]
     step: int
     lanes: tuple[int, ...]
+    first_row: int
 
 
 class HeldOutBatch(NamedTuple):

@@ -3,12 +3,15 @@
 Nothing heavy is imported before it is known what to do, so that help and mistakes answer at once.
 """
 
+import errno
 import os
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
-from vsae_lightning.errors import InputError, did_you_mean
+from vsae_lightning.errors import InputError, RunStopped, did_you_mean
 
 COMMANDS = {
     "fit": "train an autoencoder: vsae fit --config configs/quickstart.yaml",
@@ -43,16 +46,37 @@ def main(arguments: list[str] | None = None) -> None:
 
         print(f"vsae_lightning {__version__}")
         return
+    handlers = {number: signal.signal(number, _end) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     try:
         _run(arguments[0], arguments[1:])
     except InputError as error:
         fail(str(error))
+    except RunStopped as stop:
+        print(f"vsae: {stop}", file=sys.stderr)
+        sys.exit(stop.status)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        fail(f"{error.strerror}: {error.filename or 'nothing more can be written'}; what was written is whole", 1)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
-def fail(message: str) -> NoReturn:
-    """One line on standard error, exit status 2."""
+def fail(message: str, status: int = 2) -> NoReturn:
+    """One line on standard error, and the exit status: 2 for bad input."""
     print(f"vsae: error: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(status)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    """End at once, as where no training is under way; what is half written is removed on the way."""
+    print(f"vsae: stopped by {signal.Signals(number).name}", file=sys.stderr)
+    if number == signal.SIGUSR1:
+        from vsae_lightning.slurm import requeue
+
+        print(f"SLURM: {requeue()}", file=sys.stderr)
+    sys.exit(128 + number)
 
 
 def _run(command: str, options: list[str]) -> None:
@@ -74,8 +98,10 @@ def _options_of_run(command: str, run: str) -> list[str]:
     """The config and the checkpoint of a run folder, or of a checkpoint in one."""
     if command == "fit":
         raise InputError(f"fit takes no RUN, but {run!r} was given; use --config, and --ckpt_path to resume.")
-    folder = _last_run() if run == "last" else Path(run)
-    checkpoint = folder / "checkpoints" / "last.ckpt"
+    from vsae_lightning.runs import CHECKPOINT, LOGS, newest_trained
+
+    folder = newest_trained(LOGS) if run == "last" else Path(run)
+    checkpoint = folder / CHECKPOINT
     if folder.is_file() or (folder / "shards.json").is_file():
         checkpoint, folder = folder, folder.resolve().parents[1]
     config = folder / "config.yaml"
@@ -85,11 +111,3 @@ def _options_of_run(command: str, run: str) -> list[str]:
         if not path.exists():
             raise InputError(f"RUN: {str(path)!r} does not exist; give a run folder such as lightning_logs/version_0.")
     return ["--config", str(config), "--ckpt_path", str(checkpoint)]
-
-
-def _last_run() -> Path:
-    """The newest run under lightning_logs."""
-    runs = sorted(Path("lightning_logs").glob("*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
-    if not runs:
-        raise InputError("RUN: there is no run in lightning_logs yet; vsae fit makes one.")
-    return runs[-1].parents[1]

@@ -1,11 +1,28 @@
-"""The one exception for what a user can mend; the command line prints it as one line."""
+"""The exceptions that the command line prints as one line: what a user can mend, and a run that was stopped."""
 
 import difflib
 from collections.abc import Iterable
+from signal import Signals
 
 
 class InputError(ValueError):
     """Bad input: the message names the option, the value, and what would be right."""
+
+
+class RunStopped(Exception):  # noqa: N818, it is no error
+    """A run that was asked to stop did so, at the same step on every rank.
+
+    Args:
+        why: The signal that asked for it, or what went wrong.
+        step: Optimizer steps done.
+    """
+
+    def __init__(self, why: Signals | str, step: int) -> None:
+        self.why = why
+        self.status = 128 + why if isinstance(why, Signals) else 1
+        reason = f"stopped by {why.name}" if isinstance(why, Signals) else why
+        saved = "saved; go on with the same command and --ckpt_path last" if step else "nothing to save"
+        super().__init__(f"{reason} at step {step}: {saved}")
 
 
 def input_error_behind(error: BaseException | None) -> InputError | None:

@@ -3,10 +3,11 @@
 Whenever a process is killed, the link points to a whole folder; what it leaves behind goes with the next one.
 """
 
-import os
 import re
 import shutil
 from pathlib import Path
+
+from vsae_lightning.files import to_disk
 
 WRITING = ".sharded-writing"
 OWN_NAME = re.compile(r"sharded-\d+(-\d+)?")
@@ -27,12 +28,12 @@ def publish(writing: Path, name: str, link: Path) -> None:
     while folder.exists():
         number += 1
         folder = link.parent / f"{name}-{number}"
-    sync(writing)
+    to_disk(writing)
     writing.rename(folder)
-    sync(link.parent)
+    to_disk(link.parent)
     writing.symlink_to(folder.name, target_is_directory=True)
     writing.replace(link)
-    sync(link.parent)
+    to_disk(link.parent)
     sweep(link.parent)
 
 
@@ -44,12 +45,3 @@ def sweep(parent: Path) -> None:
             path.unlink()
         elif path.name == WRITING or (OWN_NAME.fullmatch(path.name) and path.resolve() not in linked):
             shutil.rmtree(path)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,8 +1,10 @@
 """What a command prints when it is done: the metrics, where they are, and what to do next."""
 
+import json
 from pathlib import Path
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -54,13 +56,30 @@ MEMBER_COLUMNS = (
 def report(trainer: Trainer, command: str) -> None:
     """Print a table of held-out metrics and the next commands; on the first rank only."""
     folder = Path(str(trainer.log_dir)) if command == "fit" else run_folder(trainer)
-    if not trainer.is_global_zero:
-        return
+    if trainer.is_global_zero:
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        _print(command, folder, _of_fit(folder) | metrics if command == "fit" else metrics)
+
+
+def report_finished(folder: Path) -> None:
+    """Print the same of a run that was finished before."""
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        Console().print(f"the run {folder} is finished; to go on with it, raise trainer.max_steps", highlight=False)
+        _print("fit", folder, _of_fit(folder))
+
+
+def _of_fit(folder: Path) -> dict[str, float]:
+    """The metrics that a fit wrote, those from before an interruption too."""
+    path = folder / "fit.json"
+    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {name: value for name, value in content.items() if isinstance(value, float)}
+
+
+def _print(command: str, folder: Path, metrics: dict[str, float]) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = 120  # of a log file
-    held_out = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    held_out = {name: value for name, value in held_out.items() if name.split("/")[0] == STAGES[command]}
+    held_out = {name: value for name, value in metrics.items() if name.split("/")[0] == STAGES[command]}
     if held_out:
         table = _of_members if any(name.count("/") == 2 for name in held_out) else _of_one
         console.print(table(held_out, f"held-out metrics ({COVERAGE[command]})"))

@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
@@ -151,17 +150,6 @@ class ShardedStrategy(ModelParallelStrategy):
         values: list[Any] = [None] * self.world_size
         dist.all_gather_object(values, value)
         return values
-
-
-class FolderCheckpointIO(TorchCheckpointIO):
-    """Reads a sharded checkpoint as the ordinary one that it stands for, on any other strategy."""
-
-    def load_checkpoint(
-        self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        if is_sharded(Path(path)):
-            return read_checkpoint(Path(path))
-        return super().load_checkpoint(path, map_location, weights_only)
 
 
 def _placed(value: Any, like: Tensor | None) -> Any:

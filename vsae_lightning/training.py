@@ -1,37 +1,44 @@
 """LightningCLI for fit, validate, test and predict."""
 
 import logging
+import signal
+import sys
 import warnings
 from pathlib import Path
-from typing import Any
 
+import yaml
 from jsonargparse import ArgumentError, Namespace
-from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
 
-from vsae_lightning.autoencoders.storage import describe_checkpoint, is_checkpoint
 from vsae_lightning.callbacks import (
     DeadFeatures,
     DictionaryRecovery,
+    Interruption,
     LastCheckpoint,
     LatentsWriter,
+    SkippedSteps,
     Sparsity,
     Throughput,
     TrainingProgress,
 )
 from vsae_lightning.callbacks.run_record import RunRecord
+from vsae_lightning.checkpoint_files import CheckpointFiles
 from vsae_lightning.data.datamodule import ActivationDataModule
 from vsae_lightning.data.synthetic import SyntheticDataModule
-from vsae_lightning.errors import InputError, input_error_behind
+from vsae_lightning.errors import InputError, RunStopped, input_error_behind
 from vsae_lightning.modules.ensemble import Ensemble
 from vsae_lightning.modules.members import MembersModule
 from vsae_lightning.modules.sae import SAE
 from vsae_lightning.modules.vsae import VSAE
 from vsae_lightning.option_errors import explain
-from vsae_lightning.report import report
-from vsae_lightning.sharded_strategy import FolderCheckpointIO
+from vsae_lightning.report import report, report_finished
+from vsae_lightning.resuming import Resumption, RunFinished, checkpoint_of, last_run
+from vsae_lightning.run_logger import RunLogger
+from vsae_lightning.runs import CHECKPOINT, LOGS, newest_trained
+from vsae_lightning.slurm import requeue
 
 TRAINER_DEFAULTS = {
     "max_epochs": -1,
@@ -43,7 +50,7 @@ TRAINER_DEFAULTS = {
     "enable_model_summary": False,
     "use_distributed_sampler": False,
     "logger": {
-        "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
+        "class_path": "vsae_lightning.run_logger.RunLogger",
         "init_args": {"save_dir": ".", "name": "lightning_logs", "default_hp_metric": False},
     },
 }
@@ -56,6 +63,8 @@ class TrainingCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(Interruption, "interruption")
+        parser.add_lightning_class_args(SkippedSteps, "skipped_steps")
         parser.add_lightning_class_args(DeadFeatures, "dead_features")
         parser.add_lightning_class_args(Sparsity, "sparsity")
         parser.add_lightning_class_args(DictionaryRecovery, "dictionary_recovery")
@@ -63,6 +72,30 @@ class TrainingCLI(LightningCLI):
         parser.add_lightning_class_args(TrainingProgress, "progress")
         parser.add_lightning_class_args(LatentsWriter, "latents")
         parser.link_arguments("data.d_in", "model.init_args.d_in", apply_on="instantiate")
+
+    def _parse_ckpt_path(self) -> None:
+        """Find the checkpoint, and refuse a model that differs from its; Lightning would silently keep the latter."""
+        command, config = self.config.subcommand, self.config[self.config.subcommand]
+        self.resumed: Resumption | None = None
+        self.folder: Path | None = None
+        if last := config.get("ckpt_path") == "last":
+            config.ckpt_path = self._last_of_this_run(config) if command == "fit" else newest_trained(LOGS) / CHECKPOINT
+        if config.get("ckpt_path") is None:
+            return
+        if not Path(config.ckpt_path).exists():
+            raise InputError(f"ckpt_path: there is no file {str(config.ckpt_path)!r}.")
+        config.ckpt_path = str(config.ckpt_path)
+        self.resumed = Resumption(Path(config.ckpt_path))
+        irrelevant = ("d_in", "scheduler") if command == "fit" else ("d_in", "scheduler", "optimizer")
+        self.resumed.refuse_other_model(config.model.as_dict(), irrelevant)
+        if command == "fit":
+            self.folder = self.resumed.folder
+            if 0 <= config.trainer.max_steps <= self.resumed.step:
+                if last and self.folder is not None:
+                    raise RunFinished(self.folder)
+                raise InputError(
+                    f"the run is at step {self.resumed.step} already, and finished; to go on, raise trainer.max_steps."
+                )
 
     def before_instantiate_classes(self) -> None:
         """An evaluation belongs to the run of its checkpoint: it logs no run of its own."""
@@ -72,8 +105,9 @@ class TrainingCLI(LightningCLI):
             raise InputError(f"trainer.precision is {config.trainer.precision!r}; use bf16-mixed, or 32-true.")
         if self.subcommand == "fit":
             interval, steps = config.trainer.val_check_interval, config.trainer.max_steps
-            if isinstance(interval, int) and 0 < steps < interval:
-                config.trainer.val_check_interval = steps  # or the run would end without held-out metrics
+            batches = steps * config.trainer.accumulate_grad_batches
+            if isinstance(interval, int) and 0 < batches < interval:
+                config.trainer.val_check_interval = batches  # or the run would end without held-out metrics
             return
         if config.ckpt_path is None:
             raise InputError(f"{self.subcommand} needs a trained model: give RUN, or --ckpt_path.")
@@ -83,46 +117,24 @@ class TrainingCLI(LightningCLI):
         if "return_predictions" in config:
             config.return_predictions = False
 
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        trainer = super().instantiate_trainer(**kwargs)
-        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-            trainer.strategy.checkpoint_io = FolderCheckpointIO()
-        return trainer
-
     def after_instantiate_classes(self) -> None:
-        checkpoint = self._checkpoint()
-        if checkpoint is None:
+        self.trainer.strategy.checkpoint_io = CheckpointFiles()
+        if self.folder is not None and isinstance(self.trainer.logger, RunLogger):
+            self.trainer.logger.go_on(self.folder, self.resumed.step if self.resumed else 0)
+        if self.resumed is None:
             return
-        trained, given = checkpoint["hyper_parameters"]["d_in"], self.datamodule.d_in
+        trained, given = self.resumed.checkpoint["hyper_parameters"]["d_in"], self.datamodule.d_in
         if trained != given:
             raise InputError(f"the checkpoint has d_in {trained}, but the activations of this data have {given}.")
 
-    def _parse_ckpt_path(self) -> None:
-        """Refuse a model that differs from the checkpoint's; Lightning would silently keep the latter."""
-        subcommand = self.config.subcommand
-        config = self.config[subcommand]
-        if config.get("ckpt_path") == "last":
-            config.ckpt_path = str(_newest_checkpoint())
-        checkpoint = self._checkpoint()
+    def _last_of_this_run(self, config: Namespace) -> Path | None:
+        plain = yaml.safe_load(self._parser("fit").dump(config, skip_none=False))
+        self.folder = last_run(config.trainer.logger, plain)
+        checkpoint = None if self.folder is None else checkpoint_of(self.folder)
         if checkpoint is None:
-            return
-        if subcommand == "fit" and 0 <= config.trainer.max_steps <= checkpoint["global_step"]:
-            raise InputError(f"the checkpoint is at step {checkpoint['global_step']} already; raise trainer.max_steps.")
-        irrelevant = ("d_in", "scheduler") if subcommand == "fit" else ("d_in", "scheduler", "optimizer")
-        trained = dict(checkpoint["hyper_parameters"])
-        given = config.model.as_dict()
-        _refuse_difference("model.class_path", trained["_class_path"], given["class_path"])
-        for name, value in given.get("init_args", {}).items():
-            if name in trained and name not in irrelevant:
-                _refuse_difference(f"model.init_args.{name}", trained[name], value, irrelevant)
-
-    def _checkpoint(self) -> dict[str, Any] | None:
-        path = self.config[self.config.subcommand].get("ckpt_path")
-        if path is None:
-            return None
-        if not is_checkpoint(Path(path)):
-            raise InputError(f"ckpt_path: there is no file {str(path)!r}.")
-        return describe_checkpoint(Path(path))
+            where = f"{self.folder} has no checkpoint yet" if self.folder else "no run has this configuration yet"
+            rank_zero_info(f"--ckpt_path last: {where}: starting from the beginning.")
+        return checkpoint
 
 
 def run(command: str, options: list[str]) -> None:
@@ -152,38 +164,16 @@ def run(command: str, options: list[str]) -> None:
         raise InputError(str(error)) from None
     except ValueError as error:
         raise input_error_behind(error) or error from None
+    except RunStopped as stop:
+        if getattr(rank_zero_only, "rank", 0) != 0:
+            sys.exit(0)  # with any other status, whoever started the processes would kill the first one
+        if stop.why == signal.SIGUSR1:
+            rank_zero_info(f"SLURM: {requeue()}")
+        raise
+    except RunFinished as finished:
+        report_finished(finished.folder)
+        return
     report(cli.trainer, command)
-
-
-def _refuse_difference(option: str, trained: Any, given: Any, irrelevant: tuple[str, ...] = ()) -> None:
-    if isinstance(given, Namespace):
-        given = given.as_dict()
-    given = list(given) if isinstance(given, tuple) else given
-    if isinstance(trained, dict) and isinstance(given, dict):
-        for key in (trained.keys() | given.keys()) - {*irrelevant}:
-            _refuse_difference(f"{option}.{key}", trained.get(key), given.get(key), irrelevant)
-    elif option.endswith(".class_path"):
-        _refuse_difference(option.removesuffix(".class_path"), _name(trained), _name(given))
-    elif trained != given:
-        raise InputError(
-            f"{option} is {given!r}, but the checkpoint has {trained!r}: leave it out, or drop --ckpt_path."
-        )
-
-
-def _name(class_path: str) -> str:
-    """The class, by whichever module it was named."""
-    return class_path.rsplit(".", 1)[-1]
-
-
-def _newest_checkpoint() -> Path:
-    found = sorted(
-        Path("lightning_logs").glob("version_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime
-    )
-    if not found:
-        raise InputError(
-            "ckpt_path: 'last' was asked for, but there is no lightning_logs/version_*/checkpoints/last.ckpt."
-        )
-    return found[-1]
 
 
 def _quieten() -> None:

@@ -19,11 +19,8 @@ from numbered_stream import (
     stream,
     take,
 )
-from vsae_lightning.data.stream import (
-    ActivationStream,
-    HeldOutActivations,
-    token_tensor,
-)
+from vsae_lightning.data.held_out import HeldOutActivations
+from vsae_lightning.data.stream import ActivationStream, token_tensor
 from vsae_lightning.errors import InputError
 
 # ------------------------------------------------------------ what is left out
@@ -110,25 +107,59 @@ def test_the_filter_serves_the_same_rows_on_every_number_of_ranks() -> None:
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("sequence", [5, 11])
-def test_activations_that_are_not_finite_name_block_and_sequences(bad: float, sequence: int) -> None:
+def test_activations_that_are_not_finite_are_named_counted_and_left_out(bad: float, sequence: int) -> None:
     tokens = np.ones((16, 4), dtype=np.uint16)
     tokens[sequence, 3] = 2
     source = ActivationStream(Norms([0.0, 1.0, bad]), tokens, layout(batch_size=4))
     block = next(
         block for block in range(2) for lane in range(4) if sequence in source.lane_sequences(block, lane).tolist()
     )
-    with pytest.raises(InputError, match=rf"not finite in block {block}, sequences \[{sequence}\]: .*float32"):
-        take(source, 16)
+    with pytest.warns(UserWarning, match=rf"not finite in block {block}, sequences \[{sequence}\]: left out .*\(1 seq"):
+        batches = take(source, 16)
+    assert source.non_finite_sequences == source.dropped_rows == 1
+    rows = torch.cat([batch.activations for batch in batches])
+    assert rows[:, 0].tolist() == [1.0] * 64  # one of the 63 others twice
 
 
-def test_all_bad_sequences_of_a_pass_are_named() -> None:
+def test_too_many_sequences_that_are_not_finite_end_the_run() -> None:
     tokens = np.ones((4, 4), dtype=np.uint16)
-    tokens[[0, 2]] = 2
-    source = ActivationStream(
-        Norms([0.0, 1.0, math.nan]), tokens, layout(lanes=1, block_sequences=4, batch_size=4, lm_batch_sequences=4)
-    )
-    with pytest.raises(InputError, match=r"block 0, sequences \[(0, 2|2, 0)\]"):
+    tokens[[0, 2], 1] = 2
+    sizes = layout(lanes=1, block_sequences=4, batch_size=4, lm_batch_sequences=4)
+    model = Norms([0.0, 1.0, math.nan])
+    with pytest.warns(UserWarning, match=r"block 0, sequences \[(0, 2|2, 0)\]"):
+        ActivationStream(model, tokens, sizes, max_non_finite_sequences=2).batch(0)
+    with (
+        pytest.warns(UserWarning, match="not finite"),
+        pytest.raises(InputError, match=r"max_non_finite_sequences is 1, and block 0, sequences .*float32"),
+    ):
+        ActivationStream(model, tokens, sizes, max_non_finite_sequences=1).batch(0)
+
+
+def test_a_lane_without_any_finite_row_is_an_error() -> None:
+    source = ActivationStream(Norms([0.0, math.inf]), np.ones((8, 4), dtype=np.uint16), layout(batch_size=4))
+    with (
+        pytest.warns(UserWarning, match="not finite"),
+        pytest.raises(InputError, match=r"no activation of block 0, lane 0 is finite: .*float32"),
+    ):
         source.batch(0)
+
+
+def test_the_ratio_of_norms_counts_finite_rows_alone() -> None:
+    source = outlier_stream(3.0, [0.0, 1.0, 2.0, math.nan, 7.0], [[1, 2, 2, 3, 3, 4]])  # the median of 1, 2, 2, 7: 2
+    with pytest.warns(UserWarning, match="not finite"):
+        assert sorted(set(source.batch(0).activations[:, 0].tolist())) == [1.0, 2.0]
+
+
+def test_held_out_activations_that_are_not_finite_are_left_out() -> None:
+    tokens = np.array([[1, 2, 1], [1, 1, 1], [2, 2, 2]], dtype=np.uint16)
+    source = HeldOutActivations(Norms([0.0, 1.0, math.nan]), tokens[:2], layout())
+    with pytest.warns(UserWarning, match=r"held-out sequences \[0\]: left out"):
+        (batch,) = list(source)
+    assert batch.sequences.tolist() == [0, 0, 1, 1, 1]
+    assert batch.positions.tolist() == [0, 2, 0, 1, 2]
+    assert len(batch.activations) == len(batch.token_ids) == 5
+    with pytest.raises(InputError, match=r"no activation of the held-out sequences \[2\] is finite"):
+        list(HeldOutActivations(Norms([0.0, 1.0, math.nan]), tokens, layout(lm_batch_sequences=1)))
 
 
 def test_positions_that_are_left_out_need_not_be_finite() -> None:
@@ -140,16 +171,22 @@ def test_positions_that_are_left_out_need_not_be_finite() -> None:
     assert source.batch(0).activations[:, 0].tolist() == [1.0] * 4
 
 
-def test_a_block_that_failed_half_way_is_not_taken_for_the_one_before() -> None:
-    tokens = np.arange(16, dtype=np.uint16)[:, None].repeat(4, axis=1)
-    model = Norms([float(token + 1) for token in range(16)])
-    source = ActivationStream(model, tokens, layout(batch_size=4))
+def test_a_block_that_was_given_up_half_way_is_not_taken_for_the_one_before() -> None:
+    class StopError(Exception):
+        pass
+
+    def stop_at_the_last_lane() -> None:
+        if len(model.seen) >= 14:
+            raise StopError
+
+    model = Positions()
+    source = ActivationStream(model, numbered(16), layout(batch_size=12))
     first = source.batch(0).activations
-    bad = int(source.lane_sequences(1, 3)[0])  # the last lane: the others are filled before it fails
-    model.norms[bad] = math.nan
+    source.before_pass.append(stop_at_the_last_lane)  # the other lanes are filled before
     for _ in range(2):
-        with pytest.raises(InputError, match="not finite in block 1"):
-            source.batch(source.steps_per_block)
+        with pytest.raises(StopError):
+            source.batch(4)
+    source.before_pass.clear()
     assert torch.equal(source.batch(0).activations, first)
 
 
@@ -178,10 +215,8 @@ def test_sizes_that_are_wrong_in_themselves_are_errors(change: dict[str, Any], w
         ({"num_sequences": 7}, r"block_sequences is 8, but there are only 7 training sequences"),
         ({"world": 3}, r"lanes is 4; it must be a multiple of the 3 ranks"),
         ({"world": 8}, r"lanes is 4; it must be a multiple of the 8 ranks"),
-        ({"batch_size": 52}, r"a block has 48 rows, fewer than batch_size 52; raise block_sequences"),
-        ({"batch_size": 44, "drop_positions": 1}, r"a block has 40 rows, fewer than batch_size 44"),
-        ({"drop_positions": 6}, r"a block has 0 rows, fewer than batch_size 12"),
-        ({"drop_positions": 9}, r"a block has 0 rows, fewer than batch_size 12"),
+        ({"drop_positions": 6}, r"drop_positions is 6: it leaves nothing of a context of 6"),
+        ({"drop_positions": 9}, r"drop_positions is 9: it leaves nothing of a context of 6"),
     ],
 )
 def test_sizes_that_do_not_fit_together_are_errors(sizes: dict[str, Any], words: str) -> None:

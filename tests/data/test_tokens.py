@@ -235,10 +235,17 @@ def append(path: Path) -> None:
         file.write(b"\0")
 
 
+def alter(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
         ("train.bin", truncate),
+        ("train.bin", alter),
+        ("held_out.bin", alter),
         ("held_out.bin", truncate),
         ("train.bin", append),
         ("train.bin", Path.unlink),
@@ -255,8 +262,10 @@ def test_a_torn_store_is_made_again(tmp_path: Path, name: str, damage: Callable[
     whole = tmp_path / "whole"
     shutil.copytree(tmp_path / "torn" / first.key, whole)
     damage(tmp_path / "torn" / first.key / name)
+    (tmp_path / "torn" / f".{first.key}.left").mkdir()  # by a process that was killed
     source = Documents(MIXED)
-    store = TokenStore.prepare(source, word_tokenizer(), 4, cache_dir=tmp_path / "torn")
+    with pytest.warns(UserWarning, match=f"{first.key} is damaged; it is made anew"):
+        store = TokenStore.prepare(source, word_tokenizer(), 4, cache_dir=tmp_path / "torn")
     assert source.calls == 1
     assert store.train.tolist() == [[A, B, C, EOS], [D, E, EOS, B]]
     assert store.held_out.tolist() == [[F, F, EOS, E], [EOS, D, C, EOS]]

@@ -217,23 +217,35 @@ def test_aux_is_zero_with_nothing_dead_and_absent_in_evaluation() -> None:
     assert torch.equal(terms.total, terms.reconstruction)
 
 
-def test_noise_is_a_function_of_seed_step_and_lane() -> None:
+def test_noise_is_a_function_of_seed_lane_and_row() -> None:
     module = vl.VSAE(D_IN, D_SAE, vl.TopK(K), sigma=1.0, seed=5)
-    both = module.draw_noise(8, step=3, lanes=(2, 6))
-    assert both is not None
-    alone = [module.draw_noise(4, step=3, lanes=(lane,)) for lane in (2, 6)]
-    assert torch.equal(both, torch.cat([part for part in alone if part is not None]))
+
+    def noise(rows: int, first_row: int, *lanes: int) -> torch.Tensor:
+        drawn = module.draw_noise(rows, first_row, lanes)
+        assert drawn is not None
+        return drawn
+
+    both = noise(8, 12, 2, 6)
+    assert torch.equal(both, torch.cat([noise(4, 12, lane) for lane in (2, 6)]))
     assert not torch.equal(both[:4], both[4:])
-    for other in (
-        module.draw_noise(8, 4, (2, 6)),
-        vl.VSAE(D_IN, D_SAE, vl.TopK(K), sigma=1.0).draw_noise(8, 3, (2, 6)),
-    ):
-        assert other is not None
-        assert not torch.equal(both, other)
-    large = module.draw_noise(40_000, step=0, lanes=(0,))
-    assert large is not None
+    other = vl.VSAE(D_IN, D_SAE, vl.TopK(K), sigma=1.0).draw_noise(8, 12, (2, 6))
+    assert other is not None
+    assert not torch.equal(both, other)
+    large = noise(40_000, 0, 0)
     assert large.mean().abs() < 0.01
     assert (large.std() - 1).abs() < 0.01
+    assert len(large[:1000].unique(dim=0)) == 1000  # no granule twice
+
+
+@pytest.mark.parametrize("first_row", [0, 5, 60, 64, 130])
+@pytest.mark.parametrize("rows", [1, 4, 64, 70, 200])
+def test_noise_of_a_row_does_not_depend_on_the_batch_it_is_in(first_row: int, rows: int) -> None:
+    module = vl.VSAE(D_IN, D_SAE, vl.TopK(K), sigma=1.0)
+    whole = module.draw_noise(400, 0, (3,))
+    part = module.draw_noise(rows, first_row, (3,))
+    assert whole is not None
+    assert part is not None
+    assert torch.equal(part, whole[first_row : first_row + rows])
 
 
 def test_loss_is_repeatable_and_sampling_changes_with_the_step() -> None:

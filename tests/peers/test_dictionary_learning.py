@@ -58,7 +58,7 @@ class Batches:
         self.activations = activations
 
     def __iter__(self) -> Iterator[ActivationBatch]:
-        return (ActivationBatch(batch, step, (0,)) for step, batch in enumerate(self.activations))
+        return (ActivationBatch(batch, step, (0,), step * len(batch)) for step, batch in enumerate(self.activations))
 
 
 @pytest.mark.peer

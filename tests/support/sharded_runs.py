@@ -21,6 +21,7 @@ from torch import Tensor
 import vsae_lightning as vl
 from vsae_lightning.autoencoders.latents import SparseLatents
 from vsae_lightning.autoencoders.sharding import Shards
+from vsae_lightning.checkpoint_files import CheckpointFiles
 from vsae_lightning.cli import main as command_line
 from vsae_lightning.modules.base import AutoencoderModule
 
@@ -86,7 +87,7 @@ def fit(
         accelerator="cpu",
         devices=ranks,
         strategy=vl.ShardedStrategy() if ranks > 1 else "auto",
-        plugins=[vl.FolderCheckpointIO()] if ranks == 1 else None,
+        plugins=[CheckpointFiles()] if ranks == 1 else None,
         gradient_clip_val=1.0,
         callbacks=[losses],
         val_check_interval=steps,

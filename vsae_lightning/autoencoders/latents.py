@@ -36,11 +36,11 @@ class DenseLatents:
         return DenseLatents(self.values[:, :size])
 
     def active_per_row(self) -> Int[Tensor, " batch"]:
-        return self.shards.sum((self.values != 0).sum(-1))
+        return self.shards.sum(self._active().sum(-1))
 
     def firing_counts(self) -> Int[Tensor, " d_sae"]:
         """In how many rows each latent is active."""
-        return self.shards.gather((self.values != 0).sum(0))
+        return self.shards.gather(self._active().sum(0))
 
     def l1(self, norms: Float[Tensor, " d_sae"]) -> Float[Tensor, " batch"]:
         """sum_j |f_j| norms_j."""
@@ -48,7 +48,10 @@ class DenseLatents:
 
     def sum_active(self, quantity: PerLatent, posterior: Posterior) -> Float[Tensor, " batch"]:
         """The sum over the active latents of a quantity of their posteriors."""
-        return self.shards.sum((quantity(posterior) * (self.values != 0)).sum(-1))
+        return self.shards.sum((quantity(posterior) * self._active()).sum(-1))
+
+    def _active(self) -> Bool[Tensor, "batch d_sae"]:
+        return self.values.abs() > 0  # not that of NaN: a step that is skipped has no latents that fired
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class SparseLatents:
         return self.shards.sum((quantity(posterior.at(self.indices)) * self._active()).sum(-1))
 
     def _active(self) -> Bool[Tensor, "batch k"]:
-        return self.values != 0
+        return self.values.abs() > 0
 
 
 Latents = DenseLatents | SparseLatents

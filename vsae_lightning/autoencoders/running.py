@@ -22,7 +22,8 @@ class RunningMean(nn.Module):
 
     @torch.no_grad()
     def update(self, observed: Float[Tensor, ""]) -> None:
-        """Take in one value; on the device, without a sync."""
-        self.count += 1
-        weight = (1 / self.count).clamp_min(self.rate)
-        self.value += weight * (observed.to(self.value.dtype) - self.value)
+        """Take in one value, if it is finite; on the device, without a sync."""
+        finite = observed.isfinite()
+        self.count += finite
+        weight = (1 / self.count.clamp_min(1)).clamp_min(self.rate)
+        self.value += torch.where(finite, weight * (observed.to(self.value.dtype) - self.value), 0.0)

@@ -4,7 +4,6 @@
 checkpoint with None in the place of each; `shards.json` has these places, and size and SHA-256 of every file.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, Shard
 
 from vsae_lightning.errors import InputError
-from vsae_lightning.linked_folders import sync
+from vsae_lightning.files import sha256, to_disk
 
 INDEX_FILE = "shards.json"
 REST_FILE = "rest.ckpt"
@@ -99,7 +98,7 @@ def write_rest(folder: Path, rest: dict[str, Any], shards: list[FileRecord], ten
         "tensors": [tensor._asdict() for tensor in tensors],
     }
     (folder / INDEX_FILE).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-    sync(folder / INDEX_FILE)
+    to_disk(folder / INDEX_FILE)
 
 
 def read_index(folder: Path) -> Index:
@@ -135,7 +134,7 @@ def verify(folder: Path, files: dict[str, FileRecord]) -> None:
         path = folder / name
         if path.is_symlink() or not path.is_file():
             raise InputError(f"{path}: no such file; the checkpoint is torn.")
-        if path.stat().st_size != record.size or _sha256(path) != record.sha256:
+        if path.stat().st_size != record.size or sha256(path) != record.sha256:
             raise InputError(f"{path}: not what was written (size or SHA-256 differs); the checkpoint is torn.")
 
 
@@ -233,10 +232,5 @@ def _fill(folder: Path, checkpoint: dict[str, Any], place: Place, tensor: Tensor
 
 
 def _written(path: Path) -> FileRecord:
-    sync(path)
-    return FileRecord(path.stat().st_size, _sha256(path))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    to_disk(path)
+    return FileRecord(path.stat().st_size, sha256(path))

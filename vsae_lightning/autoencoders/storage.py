@@ -1,6 +1,7 @@
 """Autoencoders on disk: read from a run folder, a checkpoint or an exported folder; write the last."""
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,8 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def read_checkpoint(path: Path, in_memory: bool = True) -> dict[str, Any]:
-    """A checkpoint of this package, sharded or not, as an ordinary one, read without executing anything in it.
+    """A checkpoint of this package, sharded or not, as an ordinary one, read without executing anything in it,
+    and checked against its checksums.
 
     Args:
         path: A file, or the folder of a sharded checkpoint.
@@ -100,9 +102,16 @@ def describe_checkpoint(path: Path) -> dict[str, Any]:
 
 def _read_file(path: Path, in_memory: bool) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=not in_memory)
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=not in_memory)
     except Exception as error:  # garbage makes the unpickler fail in a dozen ways
         raise InputError(f"{path}: not a readable checkpoint ({type(error).__name__}); it may be torn.") from None
+    if damaged is not None:
+        raise InputError(
+            f"{path}: the checkpoint is damaged: its part {damaged} has another checksum than when written."
+        )
+    return checkpoint
 
 
 def _checked(path: Path, checkpoint: Any) -> dict[str, Any]:

@@ -2,17 +2,21 @@
 
 from vsae_lightning.callbacks.dead_features import DeadFeatures
 from vsae_lightning.callbacks.dictionary_recovery import DictionaryRecovery
+from vsae_lightning.callbacks.interruption import Interruption
 from vsae_lightning.callbacks.last_checkpoint import LastCheckpoint
 from vsae_lightning.callbacks.latents_writer import LatentsWriter
 from vsae_lightning.callbacks.progress import TrainingProgress
+from vsae_lightning.callbacks.skipped_steps import SkippedSteps
 from vsae_lightning.callbacks.sparsity import Sparsity
 from vsae_lightning.callbacks.throughput import Throughput
 
 __all__ = [
     "DeadFeatures",
     "DictionaryRecovery",
+    "Interruption",
     "LastCheckpoint",
     "LatentsWriter",
+    "SkippedSteps",
     "Sparsity",
     "Throughput",
     "TrainingProgress",

@@ -87,7 +87,8 @@ class DictionaryRecovery(Callback):
             kl = values.pop("kl_per_latent", None)
             pl_module.log_dict({log_key(stage, name, key): x for key, x in values.items() if not x.isnan()})
             if kl is not None and isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero:
-                trainer.logger.experiment.add_histogram(log_key(stage, name, "kl_per_latent"), kl, trainer.global_step)
+                step = trainer.global_step - 1  # that of the scalars
+                trainer.logger.experiment.add_histogram(log_key(stage, name, "kl_per_latent"), kl, step)
         self._members.clear()
 
 

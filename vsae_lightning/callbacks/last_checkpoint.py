@@ -1,15 +1,22 @@
-"""One checkpoint per run: the last."""
+"""One checkpoint per run: the last, from which the run goes on as if it had never been interrupted."""
 
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint
 
-from vsae_lightning.errors import InputError
+from vsae_lightning.callbacks.loop_state import between_steps
+from vsae_lightning.errors import InputError, RunStopped
+from vsae_lightning.files import remove_leftovers
 
 
-class LastCheckpoint(ModelCheckpoint):
-    """Keeps `checkpoints/last.ckpt`: replaced every `every_n_steps` steps, and at the end of the run.
+class LastCheckpoint(Checkpoint):
+    """Keeps `checkpoints/last.ckpt`: replaced every `every_n_steps` steps, at the end, and when the run is stopped.
+
+    It is written between two steps, when all that belongs to the one before, its validation and its log entries
+    too, is done; the entries are flushed first. So whatever happens, the run goes on from a point with nothing half
+    done. Stopped within a validation, it goes on with that validation.
 
     Args:
         every_n_steps: Optimizer steps between two checkpoints.
@@ -21,15 +28,81 @@ class LastCheckpoint(ModelCheckpoint):
     def __init__(self, every_n_steps: int = 1000) -> None:
         if every_n_steps < 1:
             raise InputError(f"checkpoint.every_n_steps is {every_n_steps}; it must be at least 1.")
-        super().__init__(filename="last", every_n_train_steps=every_n_steps, enable_version_counter=False)
+        self.every_n_steps = every_n_steps
+        self._path: Path | None = None
+        self._saved_step = 0
+        self._is_between_steps = False
+        self._is_validating = False
 
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: which file is the last is known from the folder, and a resumed run has another."""
-        return {}
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage != "fit":
+            return
+        folder = Path(trainer.log_dir or trainer.default_root_dir) / "checkpoints"
+        self._path = folder / "last.ckpt"
+        if trainer.is_global_zero:
+            remove_leftovers(self._path)
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing to restore."""
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        stream = getattr(getattr(trainer, "datamodule", None), "stream", None)
+        if stream is not None:
+            stream.before_pass.append(lambda: self._save_if_due(trainer))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._saved_step = trainer.global_step
+        self._is_between_steps = trainer.global_step > 0
+        if self._is_validating:  # when the run was stopped
+            _validate(trainer)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._save_if_due(trainer)
+        self._is_between_steps = False
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._is_between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._is_validating = True
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._is_validating = False
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._last_global_step_saved != trainer.global_step and not self._should_skip_saving_checkpoint(trainer):
-            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+        self._save(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """A run that is stopped is saved first; so is one that comes to bad input, unless other ranks go on."""
+        together = isinstance(exception, RunStopped) or (isinstance(exception, InputError) and trainer.world_size == 1)
+        if together and self._is_between_steps and trainer.global_step > 0:
+            self._save(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Whether the validation of the last step is still to be done."""
+        return {"is_validating": self._is_validating}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._is_validating = state_dict["is_validating"]
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["loops"]["fit_loop"] = between_steps(checkpoint["loops"]["fit_loop"], trainer.global_step)
+
+    def _save_if_due(self, trainer: Trainer) -> None:
+        # At the last step the end of training saves, when its validation is done.
+        due = trainer.global_step % self.every_n_steps == 0 and trainer.global_step != trainer.max_steps
+        if due and self._is_between_steps and trainer.global_step != self._saved_step:
+            self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        assert self._path is not None
+        for logger in trainer.loggers:
+            logger.save()
+        trainer.save_checkpoint(self._path, weights_only=False)
+        self._saved_step = trainer.global_step
+
+
+def _validate(trainer: Trainer) -> None:
+    """Run the validation loop of a fit, as the trainer does after a step."""
+    trainer.validating = True
+    trainer.fit_loop.epoch_loop.val_loop.run()
+    trainer.training = True

@@ -5,11 +5,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import yaml
+from filelock import FileLock, Timeout
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -19,7 +21,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from vsae_lightning.callbacks.run_folder import run_folder
 from vsae_lightning.errors import InputError
-from vsae_lightning.files import write_json
+from vsae_lightning.files import replacing, write_json
 from vsae_lightning.log_keys import log_key
 
 if TYPE_CHECKING:
@@ -41,12 +43,39 @@ HPARAM_METRICS = ("explained_variance", "l0", "dead_fraction", "reconstruction",
 class RunRecord(SaveConfigCallback):
     """Writes `config.yaml` and `run.json` when a run starts; `fit.json`, `validate.json` or `test.json` at its end.
 
-    The metrics files are flat: `stage/metric` keys, then versions, config, seed, tokens and checkpoint.
+    The metrics files are flat: `stage/metric` keys, then versions, config, seed, tokens and checkpoint. Those known
+    when a checkpoint is written are part of it, so that a run that goes on ends with all of them.
+
+    Raises:
+        InputError: Another process is training in this run's folder.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lock: FileLock | None = None
+        self._metrics: dict[str, float] = {}
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage == "fit":
-            super().setup(trainer, pl_module, stage)
+        if stage != "fit":
+            return
+        folder = trainer.log_dir  # asks all ranks
+        if trainer.is_global_zero and folder is not None:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(Path(folder))
+            with replacing(Path(folder) / self.config_filename) as temporary:
+                temporary.write_text(self.parser.dump(self.config, skip_none=False), encoding="utf-8")
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._unlock()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"metrics": self._metrics}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._metrics = state_dict["metrics"]
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         folder = trainer.log_dir  # asks all ranks
@@ -63,16 +92,23 @@ class RunRecord(SaveConfigCallback):
                 writer.add_summary(summary)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Bad input that stops a run before its first checkpoint leaves no folder behind."""
+        """A run that ends before it began, or for bad input before its first checkpoint, leaves no folder behind."""
+        self._unlock()
         folder = trainer.logger and trainer.logger.log_dir
-        if not (isinstance(exception, InputError) and trainer.is_global_zero and folder):
+        if not (folder and trainer.is_global_zero and trainer.state.fn == TrainerFn.FITTING):
             return
-        if trainer.state.fn == TrainerFn.FITTING and not (Path(folder) / "checkpoints").exists():
+        begun = (Path(folder) / "checkpoints").exists() or (
+            (Path(folder) / self.config_filename).exists() and not isinstance(exception, InputError)
+        )
+        if not begun:
             assert trainer.logger is not None
             trainer.logger.finalize("failed")
             shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # of other runs
+                Path(folder).parent.rmdir()
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Before the last checkpoint: where that is, this is.
         folder = trainer.log_dir  # asks all ranks
         if folder is not None and trainer.is_global_zero:
             checkpoint = Path(folder) / "checkpoints" / "last.ckpt"
@@ -88,10 +124,11 @@ class RunRecord(SaveConfigCallback):
         self._write_metrics(run_folder(trainer) / "test.json", trainer, pl_module, str(trainer.ckpt_path))
 
     def _write_metrics(self, path: Path, trainer: Trainer, pl_module: LightningModule, checkpoint: str) -> None:
-        metrics = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        known = self._metrics if trainer.state.fn == TrainerFn.FITTING else {}
+        metrics = known | {name: float(value) for name, value in trainer.callback_metrics.items()}
         first = next(iter(_members(pl_module).values()))
         tokens = {"train/tokens": first.tokens_seen, "checkpoint": checkpoint}
-        write_json(path, {**metrics, **tokens, **self._origin(trainer)})
+        write_json(path, {**dict(sorted(metrics.items())), **tokens, **self._origin(trainer)})
 
     def _origin(self, trainer: Trainer) -> dict[str, Any]:
         """What is needed to run it again, and to know whether it would be the same."""
@@ -109,9 +146,25 @@ class RunRecord(SaveConfigCallback):
             "config": self._config(),
         }
 
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            Path(self._lock.lock_file).unlink(missing_ok=True)
+            self._lock = None
+
     def _config(self) -> dict[str, Any]:
         config: dict[str, Any] = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         return config
+
+
+def _lock(folder: Path) -> FileLock:
+    """Taken until it is released, or the process ends, in whatever way."""
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"the run {str(folder)!r} is being trained by another process; wait, or end it.") from None
+    return lock
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

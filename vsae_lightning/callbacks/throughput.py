@@ -12,7 +12,7 @@ class Throughput(Callback):
     """Logs `train/tokens_per_second` over the steps since the last log, all ranks together, without validation.
 
     With live activations also `train/language_model_share`, the part of that time spent in the language
-    model, and `train/dropped_rows`, the rows that the norm filter left out so far (on this rank).
+    model, and `train/dropped_rows`, the rows left out since this process began (on this rank).
 
     Args:
         every_n_steps: Batches between two measurements; None: those of one block of the stream, each of which

@@ -8,13 +8,14 @@ import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
+from vsae_lightning.data.held_out import HeldOutActivations
 from vsae_lightning.data.language_model import Dtype, LanguageModel
 from vsae_lightning.data.position import require_an_end, require_same_layout, steps_consumed
 from vsae_lightning.data.statistics import InputScaling, InputStatistics, ScaleTo, input_statistics
-from vsae_lightning.data.stream import ActivationStream, HeldOutActivations, Sequences, StreamLayout
+from vsae_lightning.data.stream import ActivationStream, Sequences, StreamLayout
 from vsae_lightning.data.text import BundledText, TextSource
 from vsae_lightning.data.tokens import TokenStore
-from vsae_lightning.errors import InputError
+from vsae_lightning.errors import InputError, require_at_least
 from vsae_lightning.seeding import global_seed
 
 
@@ -40,6 +41,8 @@ class ActivationDataModule(LightningDataModule):
             sink of huge norm in models without BOS.
         max_norm_ratio: Also leave activations out of training whose norm is more than so many times the
             median; held-out metrics count them all.
+        max_non_finite_sequences: Activations that are not finite are left out, named and counted; training stops when
+            one rank has met more sequences with such activations than this.
         max_tokens: Tokenise no more training tokens than this; None: all of the text.
         scale_to: Scale activations by one number so that E||x||^2 is d_in, or one.
         center: Subtract the mean of the activations first.
@@ -67,6 +70,7 @@ class ActivationDataModule(LightningDataModule):
         prepend_bos: bool = False,
         drop_positions: int = 1,
         max_norm_ratio: float | None = None,
+        max_non_finite_sequences: int = 100,
         max_tokens: int | None = None,
         scale_to: ScaleTo = "d_in",
         center: bool = False,
@@ -82,6 +86,7 @@ class ActivationDataModule(LightningDataModule):
             )
         if validation_tokens < context_length:
             raise InputError(f"validation_tokens is {validation_tokens}, less than one context of {context_length}.")
+        require_at_least(0, max_non_finite_sequences=max_non_finite_sequences)
         self.layout = StreamLayout(
             batch_size,
             block_sequences,
@@ -95,6 +100,7 @@ class ActivationDataModule(LightningDataModule):
         self.text = text or BundledText()
         self.context_length = context_length
         self.prepend_bos = prepend_bos
+        self.max_non_finite_sequences = max_non_finite_sequences
         self.max_tokens = max_tokens
         self.scale_to: ScaleTo = scale_to
         self.center = center
@@ -117,16 +123,23 @@ class ActivationDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         require_an_end(self.trainer)
-        self._token_store()
+        self.tokens = self._token_store()
 
     def setup(self, stage: str) -> None:
         assert self.trainer is not None
         require_an_end(self.trainer)
-        self.tokens = self._token_store()
+        self.tokens = self.tokens or self._token_store()
         device = self.trainer.strategy.root_device
         if stage == "fit":
-            position = partial(steps_consumed, self.trainer)
-            self.stream = ActivationStream(self.model, self.tokens.train, self.layout, device, *self._ranks(), position)
+            self.stream = ActivationStream(
+                self.model,
+                self.tokens.train,
+                self.layout,
+                device,
+                *self._ranks(),
+                partial(steps_consumed, self.trainer),
+                self.max_non_finite_sequences,
+            )
         self.model.load(device)
 
     def train_dataloader(self) -> ActivationStream:
@@ -160,7 +173,8 @@ class ActivationDataModule(LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """The position: training steps consumed. It is the same on every rank, so rank 0's serves all."""
         assert self.trainer is not None
-        return {"steps": steps_consumed(self.trainer), "layout": asdict(self.layout)}
+        statistics = self.statistics and self.statistics._asdict()
+        return {"steps": steps_consumed(self.trainer), "layout": asdict(self.layout), "statistics": statistics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The trainer restores the count of steps; here the steps must mean the same rows as before.
@@ -170,6 +184,7 @@ class ActivationDataModule(LightningDataModule):
         """
         assert self.trainer is not None
         require_same_layout(self.trainer, state_dict["layout"], asdict(self.layout))
+        self.statistics = state_dict["statistics"] and InputStatistics(**state_dict["statistics"])
 
     def _token_store(self) -> TokenStore:
         return TokenStore.prepare(

@@ -1,13 +1,17 @@
 """Shuffled activations for training; the rows of a step are a function of the seed and the step alone.
 
-Block: `block_sequences` sequences, drawn by a seeded permutation of the whole corpus.
-Lane: a fixed slice of every block, with its own shuffle. A step takes equal numbers of rows of every
-lane; rank r serves lanes r, r + W, r + 2W, ..., so that W changes nothing but who computes what.
+Epoch: a seeded permutation of all sequences; one epoch follows the other without a gap.
+Block: the next `block_sequences` sequences; it may hold the end of one epoch and the beginning of another.
+Lane: a fixed slice of every block, with its own shuffle. The rows of a lane, block after block, are one endless
+sequence, of which step t takes the t-th piece: whatever the sizes, every row is served once an epoch. Rank r serves
+lanes r, r + W, r + 2W, ..., so that W changes nothing but who computes what.
 """
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import count
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,11 +21,12 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vsae_lightning.batches import ActivationBatch, HeldOutBatch
+from vsae_lightning.batches import ActivationBatch
 from vsae_lightning.errors import InputError
 from vsae_lightning.seeding import generator
 
 Sequences = NDArray[np.unsignedinteger[Any]]
+OVERFLOW = "the model overflows in this dtype, or its weights are damaged; try --data.dtype float32."
 
 
 @runtime_checkable
@@ -89,6 +94,12 @@ class StreamLayout:
 class ActivationStream:
     """Iterates over `ActivationBatch` for ever.
 
+    Rows that are not finite, and those that `max_norm_ratio` leaves out, are never served.
+
+    Attributes:
+        before_pass: Called before every pass of the language model, between two batches: whoever wants to stop a
+            long computation raises here.
+
     Args:
         model: The language model, loaded on `device`.
         sequences: The token store.
@@ -97,10 +108,10 @@ class ActivationStream:
         rank: Of this process.
         world_size: Number of processes.
         position: The step at which an iteration begins, asked anew each time.
+        max_non_finite_sequences: How many sequences with activations that are not finite may be met on this rank.
 
     Raises:
-        InputError: The corpus is smaller than a block, a block smaller than a step, or the lanes cannot
-            be shared out.
+        InputError: The corpus is smaller than a block, or the lanes cannot be shared out.
     """
 
     def __init__(
@@ -112,6 +123,7 @@ class ActivationStream:
         rank: int = 0,
         world_size: int = 1,
         position: Callable[[], int] = lambda: 0,
+        max_non_finite_sequences: int = 100,
     ) -> None:
         num_sequences, context_length = sequences.shape
         rows = layout.rows_per_block(context_length)
@@ -122,24 +134,30 @@ class ActivationStream:
                 f"block_sequences is {layout.block_sequences}, but there are only {num_sequences} training sequences; "
                 "lower it, or give more text."
             )
-        if rows < layout.rows_per_step:
+        if rows == 0:
             raise InputError(
-                f"a block has {rows * layout.lanes} rows, fewer than batch_size {layout.batch_size}; "
-                "raise block_sequences."
+                f"drop_positions is {layout.drop_positions}: it leaves nothing of a context of {context_length}."
             )
         self.model = model
         self.sequences = sequences
         self.layout = layout
         self.device = torch.device(device)
         self.lanes = tuple(range(rank, layout.lanes, world_size))
-        self.steps_per_block = rows // layout.rows_per_step
-        self.blocks_per_epoch = num_sequences // layout.block_sequences
         self.position = position
+        self.max_non_finite_sequences = max_non_finite_sequences
+        self.before_pass: list[Callable[[], None]] = []
         self.dropped_rows = 0
+        self.non_finite_sequences = 0
         self.language_model_seconds = 0.0
         self._block: int | None = None
         self._rows = torch.empty(len(self.lanes), rows, model.d_in, dtype=model.dtype, device=self.device)
         self._order = torch.empty(len(self.lanes), rows, dtype=torch.long, device=self.device)
+        self._permutation = lru_cache(maxsize=2)(self._epoch_permutation)
+
+    @property
+    def steps_per_block(self) -> int:
+        """Steps in which at least the rows of one block are served."""
+        return -(-self._rows.shape[1] // self.layout.rows_per_step)
 
     @property
     def shuffle_window(self) -> int:
@@ -151,11 +169,34 @@ class ActivationStream:
 
     def batch(self, step: int) -> ActivationBatch:
         """This rank's rows of one step."""
-        block, index = divmod(step, self.steps_per_block)
-        self.load_block(block)
-        rows = slice(index * self.layout.rows_per_step, (index + 1) * self.layout.rows_per_step)
-        parts = [lane_rows[order[rows]] for lane_rows, order in zip(self._rows, self._order, strict=True)]
-        return ActivationBatch(torch.cat(parts), step, self.lanes)
+        pieces = []
+        for block, part in self._parts(step):
+            buffer = self.load_block(block)
+            pieces.append(torch.stack([rows[order[part]] for rows, order in zip(buffer, self._order, strict=True)]))
+        rows = torch.cat(pieces, dim=1).flatten(0, 1)
+        return ActivationBatch(rows, step, self.lanes, step * self.layout.rows_per_step)
+
+    def origin(self, step: int) -> tuple[list[int], Int[Tensor, " batch"]]:
+        """The blocks that `batch(step)` is of, and the sequence that each of its rows is of."""
+        per_sequence = self._rows.shape[1] // self.layout.sequences_per_lane
+        blocks, pieces = [], []
+        for block, part in self._parts(step):
+            self.load_block(block)
+            numbers = [self.lane_sequences(block, lane) for lane in self.lanes]
+            orders = self._order[:, part].cpu()
+            pieces.append(torch.stack([n[order // per_sequence] for n, order in zip(numbers, orders, strict=True)]))
+            blocks.append(block)
+        return blocks, torch.cat(pieces, dim=1).flatten()
+
+    def _parts(self, step: int) -> Iterator[tuple[int, slice]]:
+        """The blocks of which a step takes rows, and which part of their shuffled rows."""
+        per_block = self._rows.shape[1]
+        row, end = step * self.layout.rows_per_step, (step + 1) * self.layout.rows_per_step
+        while row < end:
+            block, start = divmod(row, per_block)
+            stop = min(per_block, start + end - row)
+            yield block, slice(start, stop)
+            row += stop - start
 
     def load_block(self, block: int) -> Float[Tensor, "lanes rows d_in"]:
         """Fill the buffer with this rank's lanes of a block, unless it holds them already."""
@@ -174,19 +215,26 @@ class ActivationStream:
 
     def lane_sequences(self, block: int, lane: int) -> Int[Tensor, " sequences"]:
         """The sequences of one lane of a block."""
-        epoch, index = divmod(block, self.blocks_per_epoch)
-        shuffle = generator("cpu", "epoch", self.layout.seed, epoch)
-        permutation = torch.randperm(len(self.sequences), generator=shuffle)
-        start = index * self.layout.block_sequences + lane * self.layout.sequences_per_lane
-        return permutation[start : start + self.layout.sequences_per_lane]
+        start = block * self.layout.block_sequences + lane * self.layout.sequences_per_lane
+        epoch, offset = divmod(start, len(self.sequences))
+        taken = self._permutation(epoch)[offset : offset + self.layout.sequences_per_lane]
+        missing = self.layout.sequences_per_lane - len(taken)
+        return torch.cat([taken, self._permutation(epoch + 1)[:missing]]) if missing else taken
+
+    def _epoch_permutation(self, epoch: int) -> Int[Tensor, " num_sequences"]:
+        return torch.randperm(len(self.sequences), generator=generator("cpu", "epoch", self.layout.seed, epoch))
 
     def _fill_lane(self, slot: int, block: int, lane: int) -> None:
         start = 0
         for chunk in self.lane_sequences(block, lane).split(self.layout.lm_batch_sequences):
+            for hook in self.before_pass:
+                hook()
             activations = self._activations(chunk, block)
             self._rows[slot, start : start + len(activations)] = activations
             start += len(activations)
         kept = self._kept(self._rows[slot])
+        if len(kept) == 0:
+            raise InputError(f"no activation of block {block}, lane {lane} is finite: {OVERFLOW}")
         shuffle = torch.randperm(len(kept), generator=generator("cpu", "rows", self.layout.seed, block, lane))
         order = kept[shuffle.to(self.device)]
         # A lane always serves the same number of rows: what was left out is replaced by repetition.
@@ -196,67 +244,35 @@ class ActivationStream:
     def _activations(self, chunk: Int[Tensor, " sequences"], block: int) -> Float[Tensor, "rows d_in"]:
         tokens = token_tensor(self.sequences, chunk).to(self.device)
         activations = self.model.activations(tokens)[:, self.layout.drop_positions :]
-        _require_finite(activations, chunk, f"block {block}")
+        if bad := sequences_not_finite(activations, chunk):
+            self.non_finite_sequences += len(bad)
+            warnings.warn(
+                f"activations that are not finite in block {block}, sequences {bad[:8]}: left out of training "
+                f"({self.non_finite_sequences} sequences so far). {OVERFLOW}",
+                stacklevel=2,
+            )
+            if self.non_finite_sequences > self.max_non_finite_sequences:
+                raise InputError(
+                    f"max_non_finite_sequences is {self.max_non_finite_sequences}, and block {block}, sequences "
+                    f"{bad[:8]} brought more: {OVERFLOW}"
+                )
         return activations.flatten(0, 1)
 
     def _kept(self, rows: Float[Tensor, "rows d_in"]) -> Int[Tensor, " kept"]:
-        if self.layout.max_norm_ratio is None:
-            return torch.arange(len(rows), device=self.device)
+        """Which rows are served: finite ones, and none whose norm is out of proportion."""
         norms = rows.float().norm(dim=-1)
-        return (norms <= self.layout.max_norm_ratio * norms.median()).nonzero().squeeze(-1)
+        kept = norms.isfinite()
+        if self.layout.max_norm_ratio is not None:
+            kept &= norms <= self.layout.max_norm_ratio * norms.where(kept, torch.nan).nanmedian()
+        return kept.nonzero().squeeze(-1)
 
 
-class HeldOutActivations:
-    """Iterates over `HeldOutBatch`: whole sequences, in order, each rank its share.
-
-    Position 0 (and every further of `drop_positions`) is left out, as in training.
-    """
-
-    def __init__(
-        self,
-        model: ActivationSource,
-        sequences: Sequences,
-        layout: StreamLayout,
-        device: torch.device | str = "cpu",
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        self.model = model
-        self.sequences = sequences
-        self.drop_positions = layout.drop_positions
-        self.device = torch.device(device)
-        if len(sequences) < world_size:
-            raise InputError(
-                f"there are only {len(sequences)} sequences to evaluate, fewer than the {world_size} ranks."
-            )
-        # The same number of chunks for every rank, and none empty: ranks wait for each other after every batch.
-        per_rank = -(-len(sequences) // (layout.lm_batch_sequences * world_size))
-        chunks = min(per_rank, len(sequences) // world_size) * world_size
-        self.chunks = torch.arange(len(sequences)).tensor_split(chunks)[rank::world_size]
-
-    def __len__(self) -> int:
-        return len(self.chunks)
-
-    def __iter__(self) -> Iterator[HeldOutBatch]:
-        for chunk in self.chunks:
-            tokens = token_tensor(self.sequences, chunk).to(self.device)
-            activations = self.model.activations(tokens)
-            _require_finite(activations[:, self.drop_positions :], chunk, "the held-out text")
-            positions = torch.arange(tokens.shape[1], device=self.device).expand_as(tokens)
-            sequences = chunk.to(self.device)[:, None].expand_as(tokens)
-            kept = (x[:, self.drop_positions :].flatten(0, 1) for x in (activations, tokens, positions, sequences))
-            yield HeldOutBatch(*kept)
-
-
-def _require_finite(
-    activations: Float[Tensor, "sequences position d_in"], chunk: Int[Tensor, " sequences"], place: str
-) -> None:
-    if not activations.isfinite().all():
-        finite = activations.isfinite().flatten(1).all(1).cpu()
-        raise InputError(
-            f"activations that are not finite in {place}, sequences {chunk[~finite].tolist()[:8]}: "
-            "the model overflows in this dtype, or its weights are damaged; try --data.dtype float32."
-        )
+def sequences_not_finite(
+    activations: Float[Tensor, "sequences position d_in"], chunk: Int[Tensor, " sequences"]
+) -> list[int]:
+    """The numbers of the sequences of `chunk` of which an activation is not finite."""
+    finite = activations.isfinite().flatten(1).all(1).cpu()
+    return [] if bool(finite.all()) else chunk[~finite].tolist()
 
 
 def token_tensor(sequences: Sequences, chunk: Int[Tensor, " sequences"]) -> Int[Tensor, "sequences position"]:

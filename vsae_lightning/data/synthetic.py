@@ -16,7 +16,7 @@ from vsae_lightning.data.ground_truth import FeatureLaw, KnownDictionary
 from vsae_lightning.data.position import require_an_end, require_same_layout, steps_consumed
 from vsae_lightning.data.statistics import InputScaling, InputStatistics, ScaleTo
 from vsae_lightning.errors import InputError
-from vsae_lightning.seeding import generator, global_seed
+from vsae_lightning.seeding import GRANULE_ROWS, generator, global_seed, granules
 
 CHUNK_ROWS = 1024
 
@@ -25,7 +25,7 @@ class SyntheticDataModule(LightningDataModule):
     """Activations x = codes @ dictionary + noise, drawn afresh for every step; held-out rows come with their codes.
 
     All sizes count over all ranks. The rows of step t, lane l are a function of (seed, t, l) alone, and the
-    position in the stream is one integer, the steps consumed.
+    position in the stream is one integer, the steps consumed. Row n of a lane is the same for every batch size.
 
     Args:
         d_in: Width of the activations.
@@ -213,9 +213,14 @@ class SyntheticStream:
 
     def batch(self, step: int) -> ActivationBatch:
         """This rank's rows of one step."""
-        chances = (generator("cpu", "synthetic", self.seed, step, lane) for lane in self.lanes)
-        parts = [self.truth.draw(self.rows_per_lane, chance)[0] for chance in chances]
-        return ActivationBatch(torch.cat(parts).to(self.device), step, self.lanes)
+        first_row = step * self.rows_per_lane
+        parts = [part for lane in self.lanes for part in self._rows(lane, first_row)]
+        return ActivationBatch(torch.cat(parts).to(self.device), step, self.lanes, first_row)
+
+    def _rows(self, lane: int, first_row: int) -> Iterator[Float[Tensor, "rows d_in"]]:
+        for granule, wanted, _ in granules(first_row, self.rows_per_lane):
+            chance = generator("cpu", "synthetic", self.seed, lane, granule)
+            yield self.truth.draw(GRANULE_ROWS, chance)[0][wanted]
 
 
 class HeldOutRows:

@@ -4,22 +4,26 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from vsae_lightning.data.text import Document, TextSource, key_of
 from vsae_lightning.errors import InputError
+from vsae_lightning.files import remove_leftovers, sha256, to_disk
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-FORMAT = 1
+FORMAT = 2
 SPLITS = ("train", "held_out")
 DOCUMENTS_PER_CALL = 256
 
@@ -42,8 +46,9 @@ class TokenStore:
         max_tokens: int | None = None,
         cache_dir: str | Path | None = None,
     ) -> "TokenStore":
-        """Open the store of this text, tokenizer and layout; tokenise first if there is none.
+        """Open the store of this text, tokenizer and layout; tokenise first if there is none, or a damaged one.
 
+        Of several processes one tokenises, and the others wait for it; what one that was killed left behind is removed.
         Documents are joined by the end-of-text token and cut into rows of `context_length`; what does
         not fill a last row is dropped. With `prepend_bos`, every row starts with the BOS token.
 
@@ -70,7 +75,9 @@ class TokenStore:
         folder = Path(cache_dir or default_cache_dir()) / key
         if not _is_whole(folder):
             packer = _Packer(tokenizer, context_length, prepend_bos)
-            _write(folder, packer, text.documents(), max_tokens)
+            with _alone(folder):
+                if not _is_whole(folder):  # nobody made it meanwhile
+                    _write(folder, packer, text.documents(), max_tokens)
         return cls(key, *(_open(folder, split) for split in SPLITS))
 
 
@@ -112,8 +119,22 @@ class _Packer:
         return np.concatenate([prefix, rows], axis=1)
 
 
-def _write(folder: Path, packer: _Packer, documents: Iterator[Document], max_tokens: int | None) -> None:
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes, on other machines too, from making the same store."""
     folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_suffix(".lock"))
+    try:
+        with lock:
+            if folder.exists() and not _is_whole(folder):
+                warnings.warn(f"the token store {folder} is damaged; it is made anew.", stacklevel=3)
+            remove_leftovers(folder)
+            yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _write(folder: Path, packer: _Packer, documents: Iterator[Document], max_tokens: int | None) -> None:
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         counts = _write_rows(temporary, packer, documents, max_tokens)
@@ -124,21 +145,21 @@ def _write(folder: Path, packer: _Packer, documents: Iterator[Document], max_tok
                     "give more text, more documents, or another held_out_fraction "
                     "(a .txt file is one document unless --data.text.separator cuts it)."
                 )
-        layout = {"rows": counts, "context_length": packer.context_length, "dtype": packer.dtype.name}
+        for split in SPLITS:
+            to_disk(_file(temporary, split))
+        layout = {
+            "rows": counts,
+            "context_length": packer.context_length,
+            "dtype": packer.dtype.name,
+            "sha256": {split: sha256(_file(temporary, split)) for split in SPLITS},
+        }
         (temporary / "store.json").write_text(json.dumps(layout), encoding="utf-8")
-        _move(temporary, folder)
+        to_disk(temporary / "store.json")
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.replace(folder)
+        to_disk(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _move(temporary: Path, folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        temporary.replace(folder)
-    except OSError:
-        # Another process made the same store meanwhile: equal names, equal content.
-        if not _is_whole(folder):
-            raise
 
 
 def _write_rows(folder: Path, packer: _Packer, documents: Iterator[Document], max_tokens: int | None) -> dict[str, int]:
@@ -148,8 +169,8 @@ def _write_rows(folder: Path, packer: _Packer, documents: Iterator[Document], ma
     columns = (TextColumn("tokenising: {task.completed:,.0f} tokens"), TimeElapsedColumn())
     with (
         Progress(*columns) as progress,
-        (folder / "train.bin").open("wb") as train,
-        (folder / "held_out.bin").open("wb") as held_out,
+        _file(folder, "train").open("wb") as train,
+        _file(folder, "held_out").open("wb") as held_out,
     ):
         task = progress.add_task("", total=max_tokens)
         for batch in _batched(documents):
@@ -172,11 +193,13 @@ def _batched(documents: Iterable[Document]) -> Iterator[list[Document]]:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether every file has the size that the layout, written last, says."""
+    """Whether every file has the size and the checksum that the layout, written last, says."""
     try:
         layout = json.loads((folder / "store.json").read_text(encoding="utf-8"))
         row_bytes = layout["context_length"] * np.dtype(layout["dtype"]).itemsize
-        return all((folder / f"{split}.bin").stat().st_size == layout["rows"][split] * row_bytes for split in SPLITS)
+        files = {split: _file(folder, split) for split in SPLITS}
+        sizes_fit = all(file.stat().st_size == layout["rows"][split] * row_bytes for split, file in files.items())
+        return sizes_fit and all(sha256(file) == layout["sha256"][split] for split, file in files.items())
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -184,5 +207,9 @@ def _is_whole(folder: Path) -> bool:
 def _open(folder: Path, split: str) -> NDArray[np.unsignedinteger[Any]]:
     layout = json.loads((folder / "store.json").read_text(encoding="utf-8"))
     return np.memmap(
-        folder / f"{split}.bin", layout["dtype"], "r", shape=(layout["rows"][split], layout["context_length"])
+        _file(folder, split), layout["dtype"], "r", shape=(layout["rows"][split], layout["context_length"])
     )
+
+
+def _file(folder: Path, split: str) -> Path:
+    return folder / f"{split}.bin"

@@ -1,42 +1,51 @@
 """What every LightningModule here shares: steps, optimizer, schedules, feature usage, logging."""
 
 from abc import abstractmethod
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_
 
 from vsae_lightning.autoencoders.base import SparseAutoencoder
 from vsae_lightning.autoencoders.draw import Draw
 from vsae_lightning.autoencoders.geometry import geometric_median, normalize_rows_, remove_parallel_gradient_
 from vsae_lightning.autoencoders.latents import Latents
 from vsae_lightning.autoencoders.precision import squared_error
-from vsae_lightning.autoencoders.sharding import WHOLE, Shards, local
+from vsae_lightning.autoencoders.sharding import Shards, local
 from vsae_lightning.batches import ActivationBatch
 from vsae_lightning.errors import InputError, require_at_least
 from vsae_lightning.modules.auxk import auxk_loss
-from vsae_lightning.modules.forward import ForwardPass, Gate, TrainingPass, explained_variance
+from vsae_lightning.modules.finite_steps import FiniteSteps
+from vsae_lightning.modules.forward import (
+    BatchMeans,
+    BatchSpread,
+    ForwardPass,
+    Gate,
+    TrainingPass,
+    batch_means,
+    batch_spread,
+)
 from vsae_lightning.modules.gate_kl import gate_kl, usage
 from vsae_lightning.modules.held_out import HeldOutMetrics
 from vsae_lightning.modules.hyperparameters import save_plain_hyperparameters
-from vsae_lightning.modules.members import MembersModule
-from vsae_lightning.modules.resampling import in_lane_order, resample_dead_
+from vsae_lightning.modules.ranks import RankedModule
+from vsae_lightning.modules.resampling import resample_dead_
 from vsae_lightning.modules.schedules import WarmupDecay
-from vsae_lightning.modules.sharded import gathered_rows, require_shardable
 from vsae_lightning.modules.terms import LossTerms
 from vsae_lightning.modules.usage import FeatureUsage
 from vsae_lightning.modules.warmup import linear_warmup
-from vsae_lightning.seeding import generator
+from vsae_lightning.seeding import GRANULE_ROWS, generator, granules
 
 Encoder = Literal["free", "aligned"]
 Decoder = Literal["unit", "free"]
 BiasInit = Literal["geometric_median", "zero"]
 
 
-class AutoencoderModule(MembersModule):
+class AutoencoderModule(RankedModule):
     """Trains one autoencoder on a stream of activations.
 
     The autoencoder sees `input_scale * (x - input_mean)`; both are taken from the data module when
@@ -86,6 +95,7 @@ class AutoencoderModule(MembersModule):
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.usage = FeatureUsage(autoencoder.d_sae)
+        self.finite_steps = FiniteSteps()
         self.tokens_seen = 0
         self.loaded_step = 0
         self.register_buffer("input_mean", torch.zeros(autoencoder.d_in))
@@ -116,18 +126,20 @@ class AutoencoderModule(MembersModule):
         """Which part of the noise this rank needs: that of its latents."""
         return self.autoencoder.shards
 
-    def draw_noise(self, rows: int, step: int, lanes: tuple[int, ...]) -> Float[Tensor, "batch width"] | None:
-        """The noise of a training batch, in equal parts for each lane: a function of (seed, step, lane) alone."""
+    def draw_noise(self, rows: int, first_row: int, lanes: tuple[int, ...]) -> Float[Tensor, "batch width"] | None:
+        """The noise of a training batch, in equal parts for each lane: a function of (seed, lane, row) alone."""
         if self.noise_width == 0:
             return None
         shards = self.noise_shards
         noise = torch.empty(rows, self.noise_width // shards.count, device=self.device)
         for part, lane in zip(noise.view(len(lanes), -1, noise.shape[1]), lanes, strict=True):
-            chance = generator(self.device, "noise", self.autoencoder.seed, step, lane)
-            if shards.count == 1:
-                part.normal_(generator=chance)
-            else:  # of one lane at a time, so that the noise of all latents is never there at once
-                part.copy_(shards.slice(part.new_empty(len(part), self.noise_width).normal_(generator=chance)))
+            for granule, wanted, place in granules(first_row, len(part)):
+                chance = generator(self.device, "noise", self.autoencoder.seed, lane, granule)
+                if wanted == slice(0, GRANULE_ROWS) and shards.count == 1:
+                    part[place].normal_(generator=chance)
+                else:
+                    whole = part.new_empty(GRANULE_ROWS, self.noise_width).normal_(generator=chance)
+                    part[place] = shards.slice(whole[wanted])
         return noise
 
     def loss(
@@ -138,14 +150,14 @@ class AutoencoderModule(MembersModule):
         Args:
             x: Activations, already scaled as the autoencoder expects them.
             step: The optimizer step, on which warmed-up weights depend.
-            noise: Standard normal noise, `noise_width` wide; None: drawn for `step`.
+            noise: Standard normal noise, `noise_width` wide; None: drawn for the `step`-th batch of one lane.
 
         Returns:
             Scalars, among them `total`, `reconstruction`, and those of `kl`, `gate_kl`, `aux`... that there are.
         """
         if not self.training:
             return self.terms(self.forward_pass(x), step)
-        noise = self.draw_noise(len(x), step, (0,)) if noise is None else noise
+        noise = self.draw_noise(len(x), step * len(x), (0,)) if noise is None else noise
         return self.terms(self.forward_pass(x, Draw(step, 1, noise)), step)
 
     def common_terms(self, forward: ForwardPass, step: int) -> LossTerms:
@@ -198,17 +210,6 @@ class AutoencoderModule(MembersModule):
     def members(self) -> "dict[str, AutoencoderModule]":
         return {"": self}
 
-    def configure_model(self) -> None:
-        """Keep this rank's slice of the latents alone, where the strategy shards them; once."""
-        if self.device_mesh is not None and not self.is_sharded:
-            require_shardable(self)
-            self.autoencoder.shard_(Shards(self.device_mesh["tensor_parallel"]))
-
-    @property
-    def is_sharded(self) -> bool:
-        """Whether this rank has a slice of the latents, and every pass the rows of all ranks."""
-        return self.autoencoder.shards is not WHOLE
-
     def on_fit_start(self) -> None:
         self.warn_if_never_dead()
         statistics = getattr(getattr(self.trainer, "datamodule", None), "input_statistics", None)
@@ -223,7 +224,10 @@ class AutoencoderModule(MembersModule):
 
     def on_train_batch_start(self, batch: ActivationBatch, batch_idx: int) -> None:
         if self.tokens_seen == 0 and self.bias_init == "geometric_median":
-            x = self._all_ranks(self.standardize(batch.activations), batch)
+            # Of the first optimizer step, whether that is one batch or several.
+            further = range(1, self.trainer.accumulate_grad_batches)
+            first = [batch, *(cast("Any", self.trainer.train_dataloader).batch(step) for step in further)]
+            x = torch.cat([self._all_ranks(self.standardize(part.activations), part) for part in first])
             local(self.autoencoder.b_dec.data).copy_(geometric_median(x))
 
     def training_step(self, batch: ActivationBatch, batch_idx: int) -> dict[str, Any]:
@@ -236,10 +240,10 @@ class AutoencoderModule(MembersModule):
         """Loss and statistics of one batch; updates the feature usage and whatever else training observes."""
         batch = self._batch_of_all_latents(batch)
         x = self.standardize(batch.activations)
-        draw = Draw(self.global_step, len(batch.lanes), self.draw_noise(len(x), batch.step, batch.lanes))
+        draw = Draw(self.global_step, len(batch.lanes), self.draw_noise(len(x), batch.first_row, batch.lanes))
         forward = self.forward_pass(x, draw)
         firing_counts = self._rank_sum(forward.latents.firing_counts())
-        tokens = len(x) * (1 if self.is_sharded else self.trainer.world_size)
+        tokens = len(x) * self._ranks_with_rows
         self.tokens_seen += tokens
         self.usage.update(firing_counts, tokens)
         terms = self.terms(forward, self.global_step)
@@ -247,8 +251,24 @@ class AutoencoderModule(MembersModule):
         if self._resampling_is_due():
             errors = squared_error(x, forward.x_hat).detach()
             self._candidates = (self._all_ranks(x, batch), self._all_ranks(errors, batch))
-        values = {**terms.named(), "explained_variance": explained_variance(forward)}
-        return TrainingPass(terms.total, values, forward.latents.active_per_row(), firing_counts)
+        values, l0 = self._of_all_ranks(forward, terms)
+        self.finite_steps.watch(values["loss"], batch, forward)
+        return TrainingPass(terms.total, values, l0, firing_counts)
+
+    @torch.no_grad()
+    def _of_all_ranks(
+        self, forward: ForwardPass, terms: LossTerms
+    ) -> tuple[dict[str, Any], tuple[Float[Tensor, ""], Float[Tensor, ""]]]:
+        """What is logged of a batch, and its L0, each over the rows of all ranks."""
+        x, l0 = self._rank_means(*batch_means(forward))
+        named = terms.named()
+        tensors = {name: value for name, value in named.items() if isinstance(value, Tensor)}
+        error, variance, l0_variance, *reduced = self._rank_means(
+            *batch_spread(forward, BatchMeans(x, l0)), *tensors.values()
+        )
+        spread = BatchSpread(error, variance, l0_variance)
+        values = {**named, **dict(zip(tensors, reduced, strict=True)), "explained_variance": spread.explained_variance}
+        return values, (l0, l0_variance.sqrt())
 
     @torch.no_grad()
     def observe(self, forward: ForwardPass, draw: Draw) -> None:
@@ -259,6 +279,28 @@ class AutoencoderModule(MembersModule):
         # Comes before clipping: the norm that is clipped is that of the gradient that is used.
         if self.autoencoder.decoder == "unit" and self.autoencoder.W_dec.grad is not None:
             remove_parallel_gradient_(local(self.autoencoder.W_dec.grad), local(self.autoencoder.W_dec.data))
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        self.clip_or_skip(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def clip_or_skip(self, optimizer: torch.optim.Optimizer, limit: float | None, algorithm: str | None) -> None:
+        """Clip the gradient of one optimizer; take it away, and with it the step, if it or the loss is not finite."""
+        if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
+            self.clip_gradients(optimizer, limit, algorithm)  # with 16-mixed the scaler does the skipping
+            return
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        norm = self.finite_steps.admit(parameters, self.global_step, self.trainer.train_dataloader)
+        if norm is None or limit is None:
+            return
+        if algorithm == "value":
+            self.clip_gradients(optimizer, limit, algorithm)
+        else:
+            clip_grads_with_norm_(parameters, limit, norm)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
@@ -296,7 +338,7 @@ class AutoencoderModule(MembersModule):
 
     def evaluation_pass(self, activations: Float[Tensor, "batch d_in"]) -> tuple[ForwardPass, LossTerms]:
         """The pass and the loss of held-out activations, which the metrics take in."""
-        activations = gathered_rows(activations) if self.is_sharded else activations
+        activations = self._evaluated_rows(activations)
         forward = self.forward_pass(self.standardize(activations))
         x_hat = forward.x_hat.float() / self.input_scale + self.input_mean
         self.held_out.update(activations, x_hat, forward.latents)
@@ -307,9 +349,11 @@ class AutoencoderModule(MembersModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["autoencoder"] = self.autoencoder.config()
         checkpoint["tokens_seen"] = self.tokens_seen
+        checkpoint["skipped_steps"] = self.finite_steps.skipped
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.tokens_seen = checkpoint["tokens_seen"]
+        self.finite_steps.skipped = checkpoint["skipped_steps"]
         self.autoencoder.seed = checkpoint["autoencoder"]["init_args"]["seed"]  # the noise goes on as it was
         self.loaded_step = checkpoint["global_step"]
 
@@ -329,27 +373,6 @@ class AutoencoderModule(MembersModule):
         return autoencoder.sparsifier.side_error(
             forward.x, forward.score, forward.latents, local(autoencoder.W_dec), local(autoencoder.b_dec)
         )
-
-    def _rank_mean(self, local: Tensor) -> Tensor:
-        if self._trainer is None or self.is_sharded:
-            return local
-        return self.trainer.strategy.reduce(local.clone(), reduce_op="mean")  # of a copy: it works in place
-
-    def _rank_sum(self, counts: Tensor) -> Tensor:
-        return counts if self.is_sharded else self.trainer.strategy.reduce(counts, reduce_op="sum")
-
-    def _batch_of_all_latents(self, batch: ActivationBatch) -> ActivationBatch:
-        """The rows that this rank's latents see: those of all ranks where latents are sharded, else its own."""
-        if not self.is_sharded:
-            return batch
-        lanes = tuple(range(len(batch.lanes) * self.trainer.world_size))
-        return batch._replace(activations=self._all_ranks(batch.activations, batch), lanes=lanes)
-
-    def _all_ranks(self, rows: Float[Tensor, "rows *rest"], batch: ActivationBatch) -> Float[Tensor, "all *rest"]:
-        """The rows of all ranks, in the order of the lanes."""
-        gathered = self.all_gather(rows)
-        assert isinstance(gathered, Tensor)
-        return in_lane_order(gathered, len(batch.lanes)) if self.trainer.world_size > 1 else rows
 
     def _resampling_is_due(self) -> bool:
         return self.resample_every_steps is not None and (self.global_step + 1) % self.resample_every_steps == 0

@@ -89,9 +89,9 @@ class Ensemble(MembersModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the gradient of each member by its own norm."""
-        for own in self._optimizers():
-            self.clip_gradients(own, gradient_clip_val, gradient_clip_algorithm)
+        """Clip the gradient of each member by its own norm; skip the step of those alone that are not finite."""
+        for member, own in self._with_optimizers():
+            member.clip_or_skip(own, gradient_clip_val, gradient_clip_algorithm)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)

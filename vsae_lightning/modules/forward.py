@@ -46,16 +46,54 @@ class ForwardPass(NamedTuple):
 
 
 class TrainingPass(NamedTuple):
-    """What one training batch gave: the loss, the values to log, and which latents fired."""
+    """What one training batch gave; all but the loss is of the rows of all ranks.
+
+    Attributes:
+        loss: Of this rank's rows, with its gradient.
+        values: To be logged.
+        l0: Active latents per row: mean, and standard deviation over rows.
+        firing_counts: In how many rows each latent was active.
+    """
 
     loss: Float[Tensor, ""]
     values: dict[str, Tensor | float]
-    active_per_row: Int[Tensor, " batch"]
+    l0: tuple[Float[Tensor, ""], Float[Tensor, ""]]
     firing_counts: Int[Tensor, " d_sae"]
 
 
+class BatchMeans(NamedTuple):
+    """Means over the rows of a batch; those of all ranks are the mean of those of each."""
+
+    x: Float[Tensor, " d_in"]
+    l0: Float[Tensor, ""]
+
+
+class BatchSpread(NamedTuple):
+    """Mean squares over the rows of a batch, the last two about the means of all ranks."""
+
+    error: Float[Tensor, ""]
+    variance: Float[Tensor, ""]
+    l0_variance: Float[Tensor, ""]
+
+    @property
+    def explained_variance(self) -> Float[Tensor, ""]:
+        """1 - sum ||x - x_hat||^2 / sum ||x - mean(x)||^2."""
+        return 1 - self.error / self.variance
+
+
 @torch.no_grad()
-def explained_variance(forward: ForwardPass) -> Float[Tensor, ""]:
-    """1 - sum ||x - x_hat||^2 / sum ||x - mean(x)||^2 over the batch."""
+def batch_means(forward: ForwardPass) -> BatchMeans:
+    """Of this rank's rows."""
+    return BatchMeans(at_least_float32(forward.x).mean(0), forward.latents.active_per_row().float().mean())
+
+
+@torch.no_grad()
+def batch_spread(forward: ForwardPass, means: BatchMeans) -> BatchSpread:
+    """Of this rank's rows about `means`."""
     x = at_least_float32(forward.x)
-    return 1 - squared_error(x, forward.x_hat).sum() / (x - x.mean(0)).square().sum()
+    active = forward.latents.active_per_row().float()
+    return BatchSpread(
+        squared_error(x, forward.x_hat).mean(),
+        (x - means.x).square().sum(-1).mean(),
+        (active - means.l0).square().mean(),
+    )

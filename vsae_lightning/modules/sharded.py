@@ -1,29 +1,21 @@
-"""Training with the latents sharded over ranks: what every rank must see, and what is refused."""
+"""What is refused where latents are sharded over ranks."""
 
 from typing import TYPE_CHECKING
 
-import torch
-from jaxtyping import Float
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
-from torch import Tensor
-from torchmetrics.utilities.distributed import gather_all_tensors
 
 from vsae_lightning.errors import InputError
 from vsae_lightning.sharded_strategy import ShardedStrategy
 
 if TYPE_CHECKING:
-    from vsae_lightning.modules.base import AutoencoderModule
+    from vsae_lightning.modules.ranks import RankedModule
 
 
-def gathered_rows(rows: Float[Tensor, "rows d_in"]) -> Float[Tensor, "all d_in"]:
-    """The rows of all ranks, rank after rank; each may have another number of them."""
-    return torch.cat(gather_all_tensors(rows.contiguous()))
-
-
-def require_shardable(module: "AutoencoderModule") -> None:
+def require_shardable(module: "RankedModule") -> None:
     """Raise `InputError` for what would not be equal to the same run with all latents on every rank."""
     trainer, autoencoder = module.trainer, module.autoencoder
+    resample_every_steps = getattr(module, "resample_every_steps", None)
     ranks, sparsifier = trainer.world_size, type(autoencoder.sparsifier).__name__
     prior = getattr(module, "prior", None)
     own = [name for name, _ in module.named_parameters() if not name.startswith("autoencoder.")]
@@ -37,8 +29,8 @@ def require_shardable(module: "AutoencoderModule") -> None:
         f"{sparsifier} compares latents in a way that is not sharded; use TopK, ReLU, JumpReLU, Gated or Dense": (
             not autoencoder.sparsifier.can_shard
         ),
-        f"resample_every_steps is {module.resample_every_steps}; latents that are sharded are not restarted: set it "
-        "to null": module.resample_every_steps is not None,
+        f"resample_every_steps is {resample_every_steps}; latents that are sharded are not restarted: set it "
+        "to null": resample_every_steps is not None,
         f"{type(prior).__name__} has a KL that is not a sum over latents; it is not sharded": (
             prior is not None and not prior.separable
         ),

@@ -1,0 +1,90 @@
+"""Signals that ask a run to stop: it stops between two steps, with a checkpoint, and says how to go on."""
+
+import os
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from vsae_lightning.errors import RunStopped
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class Interruption(Callback):
+    """Stops the run after SIGINT, SIGTERM or SIGUSR1 to any of its processes, at the same step on all of them.
+
+    The step under way is finished, or the block or the validation under way given up; `LastCheckpoint` saves.
+    A last validation is finished. A second SIGINT stops at once, without a checkpoint. SIGUSR1 is what
+    SLURM sends ahead of the end of a job (`--signal=SIGUSR1@90`).
+
+    Args:
+        every_n_batches: With several processes, batches after which they ask each other whether to stop.
+    """
+
+    def __init__(self, every_n_batches: int = 10) -> None:
+        self.every_n_batches = every_n_batches
+        self._received: signal.Signals | None = None
+        self._replaced: dict[signal.Signals, Any] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit":
+            self._received = None
+            self._listen()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        stream = getattr(getattr(trainer, "datamodule", None), "stream", None)
+        if stream is not None and trainer.world_size == 1:
+            stream.before_pass.append(lambda: self._stop_if_asked(trainer))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Once more: the trainer put its own handler, which communicates from within, in place of ours.
+        self._listen()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        starts_step = batch_idx % trainer.accumulate_grad_batches == 0
+        if starts_step and (trainer.world_size == 1 or batch_idx % self.every_n_batches == 0):
+            self._stop_if_asked(trainer)
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        if trainer.global_step != trainer.max_steps:
+            self._stop_if_asked(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._restore()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._restore()
+
+    def _listen(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in SIGNALS:
+            handler = signal.signal(number, self._receive)
+            if handler != self._receive:
+                self._replaced.setdefault(number, handler)
+
+    def _restore(self) -> None:
+        for number, handler in self._replaced.items():
+            signal.signal(number, handler)
+        self._replaced.clear()
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self._received == signal.SIGINT:
+            self._replaced[signal.SIGINT](number, frame)
+        self._received = signal.Signals(number)
+        os.write(2, f"\nvsae: {self._received.name}: stopping after this step\n".encode())
+
+    def _stop_if_asked(self, trainer: Trainer) -> None:
+        number = int(self._received or 0)
+        if trainer.world_size > 1:
+            asked = torch.tensor(number, device=trainer.strategy.root_device)
+            torch.distributed.all_reduce(asked, op=torch.distributed.ReduceOp.MAX)
+            number = int(asked)
+        if number:
+            raise RunStopped(signal.Signals(number), trainer.global_step)

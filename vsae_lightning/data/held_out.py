@@ -1,0 +1,70 @@
+"""Activations of held-out sequences, in order."""
+
+import warnings
+from collections.abc import Iterator
+
+import torch
+
+from vsae_lightning.batches import HeldOutBatch
+from vsae_lightning.data.stream import (
+    OVERFLOW,
+    ActivationSource,
+    Sequences,
+    StreamLayout,
+    sequences_not_finite,
+    token_tensor,
+)
+from vsae_lightning.errors import InputError
+
+
+class HeldOutActivations:
+    """Iterates over `HeldOutBatch`: whole sequences, in order, each rank its share.
+
+    Position 0 (and every further of `drop_positions`) is left out, as in training; so is what is not finite.
+    """
+
+    def __init__(
+        self,
+        model: ActivationSource,
+        sequences: Sequences,
+        layout: StreamLayout,
+        device: torch.device | str = "cpu",
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.model = model
+        self.sequences = sequences
+        self.drop_positions = layout.drop_positions
+        self.device = torch.device(device)
+        if len(sequences) < world_size:
+            raise InputError(
+                f"there are only {len(sequences)} sequences to evaluate, fewer than the {world_size} ranks."
+            )
+        # The same number of chunks for every rank, and none empty: ranks wait for each other after every batch.
+        per_rank = -(-len(sequences) // (layout.lm_batch_sequences * world_size))
+        chunks = min(per_rank, len(sequences) // world_size) * world_size
+        self.chunks = torch.arange(len(sequences)).tensor_split(chunks)[rank::world_size]
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+    def __iter__(self) -> Iterator[HeldOutBatch]:
+        for chunk in self.chunks:
+            tokens = token_tensor(self.sequences, chunk).to(self.device)
+            activations = self.model.activations(tokens)[:, self.drop_positions :]
+            positions = torch.arange(tokens.shape[1], device=self.device).expand_as(tokens)
+            sequences = chunk.to(self.device)[:, None].expand_as(tokens)
+            beside = (x[:, self.drop_positions :].flatten(0, 1) for x in (tokens, positions, sequences))
+            batch = HeldOutBatch(activations.flatten(0, 1), *beside)
+            yield self._finite(batch, sequences_not_finite(activations, chunk))
+
+    def _finite(self, batch: HeldOutBatch, bad: list[int]) -> HeldOutBatch:
+        if not bad:
+            return batch
+        finite = batch.activations.isfinite().all(-1)
+        if not finite.any():
+            raise InputError(f"no activation of the held-out sequences {bad[:8]} is finite: {OVERFLOW}")
+        warnings.warn(
+            f"activations that are not finite in the held-out sequences {bad[:8]}: left out. {OVERFLOW}", stacklevel=2
+        )
+        return HeldOutBatch(*(column[finite] for column in batch))

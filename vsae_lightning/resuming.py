@@ -1,0 +1,93 @@
+"""Going on with a run: which one `--ckpt_path last` means, and that it is the run of this configuration."""
+
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+
+from vsae_lightning.autoencoders.storage import describe_checkpoint
+from vsae_lightning.errors import InputError
+from vsae_lightning.runs import CHECKPOINT, newest_of
+
+
+class Resumption:
+    """What a checkpoint says of the run that goes on from it.
+
+    Attributes:
+        checkpoint: Its content, without tensors that are sharded.
+        folder: Of the run; None for a checkpoint that is in none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.checkpoint = describe_checkpoint(path)
+        run = path.absolute().parents[1]
+        self.folder = run if (run / "config.yaml").is_file() else None
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        return int(self.checkpoint["global_step"])
+
+    def refuse_other_model(self, given: dict[str, Any], irrelevant: tuple[str, ...]) -> None:
+        """Raise `InputError` where the model of the configuration is another than the checkpoint's.
+
+        Lightning would silently keep the checkpoint's.
+
+        Args:
+            given: `class_path` and `init_args`.
+            irrelevant: Options that may differ.
+        """
+        trained = self.checkpoint["hyper_parameters"]
+        _refuse_difference("model.class_path", trained["_class_path"], given["class_path"], irrelevant)
+        for name, value in given.get("init_args", {}).items():
+            if name in trained and name not in irrelevant:
+                _refuse_difference(f"model.init_args.{name}", trained[name], value, irrelevant)
+
+
+class RunFinished(Exception):  # noqa: N818, it is no error
+    """There is nothing left to do of the run in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        super().__init__(folder)
+
+
+def last_run(logger: Any, config: dict[str, Any]) -> Path | None:
+    """The newest run with this seed, model and data, whether it has a checkpoint or not; None if there is none.
+
+    Args:
+        logger: The configuration of the logger, which says where runs are.
+        config: The whole configuration, plain.
+
+    Raises:
+        InputError: The logger has no folder of runs.
+    """
+    options = logger.get("init_args") if isinstance(logger, Namespace) else None
+    if options is None or "save_dir" not in options or not options.get("name"):
+        raise InputError("ckpt_path is 'last', but trainer.logger has no folder of runs to look in; give a path.")
+    return newest_of(Path(options["save_dir"]) / options["name"], config)
+
+
+def checkpoint_of(run: Path) -> Path | None:
+    """The checkpoint of a run, if it has come so far."""
+    return run / CHECKPOINT if (run / CHECKPOINT).exists() else None
+
+
+def _refuse_difference(option: str, trained: Any, given: Any, irrelevant: tuple[str, ...]) -> None:
+    if isinstance(given, Namespace):
+        given = given.as_dict()
+    given = list(given) if isinstance(given, tuple) else given
+    if isinstance(trained, dict) and isinstance(given, dict):
+        for key in (trained.keys() | given.keys()) - {*irrelevant}:
+            _refuse_difference(f"{option}.{key}", trained.get(key), given.get(key), irrelevant)
+    elif option.endswith(".class_path"):
+        _refuse_difference(option.removesuffix(".class_path"), _name(trained), _name(given), irrelevant)
+    elif trained != given:
+        raise InputError(
+            f"{option} is {given!r}, but the checkpoint has {trained!r}: leave it out, or drop --ckpt_path."
+        )
+
+
+def _name(class_path: str) -> str:
+    """The class, by whichever module it was named."""
+    return class_path.rsplit(".", 1)[-1]

@@ -1,0 +1,52 @@
+"""Run folders: the newest, and the newest with a configuration."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vsae_lightning.errors import InputError
+
+LOGS = Path("lightning_logs")
+CHECKPOINT = Path("checkpoints", "last.ckpt")
+SECTIONS = ("seed_everything", "model", "data")
+# What may differ between two parts of one run.
+INCIDENTAL = {"cache_dir", "compile", "max_non_finite_sequences", "scheduler"}
+
+
+def newest_trained(root: Path) -> Path:
+    """The run whose checkpoint is the newest.
+
+    Raises:
+        InputError: There is none.
+    """
+    trained = sorted((path for path in root.glob(f"*/{CHECKPOINT}")), key=lambda path: path.stat().st_mtime)
+    if not trained:
+        raise InputError(f"RUN: there is no run in {root} yet; vsae fit makes one.")
+    return trained[-1].parents[1]
+
+
+def newest_of(root: Path, config: dict[str, Any]) -> Path | None:
+    """The newest run that was started with the seed, the model and the data of `config`, trained or not."""
+    runs = sorted(root.glob("*/config.yaml"), key=lambda path: path.stat().st_mtime)
+    wanted = _essence(config)
+    return next((run.parent for run in reversed(runs) if _essence(_read(run)) == wanted), None)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _essence(config: Any) -> Any:
+    """The sections that decide what a run computes."""
+    return {section: _plain(config.get(section)) for section in SECTIONS}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items() if key not in INCIDENTAL}
+    return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value
