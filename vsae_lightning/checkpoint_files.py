@@ -24,7 +24,9 @@ class CheckpointFiles(CheckpointIO):
                 with temporary.open("wb") as file:
                     torch.save(checkpoint, file)
             except RuntimeError as error:  # torch hides what the file system said
-                raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+                if isinstance(error.__context__, OSError):
+                    raise OSError(error.__context__.errno, error.__context__.strerror, str(path)) from None
+                raise
 
     def load_checkpoint(
         self, path: Any, map_location: Any | None = None, weights_only: bool | None = None

@@ -14,6 +14,7 @@ from typing import NoReturn
 from vsae_lightning.errors import InputError, RunStopped, did_you_mean
 
 COMMANDS = {
+    "tokenize": "make the token cache of a config ahead of a run: vsae tokenize --config ...",
     "fit": "train an autoencoder: vsae fit --config configs/quickstart.yaml",
     "validate": "quick held-out metrics of a run: vsae validate RUN",
     "test": "held-out metrics of a run on all held-out text, as JSON: vsae test RUN",
@@ -57,7 +58,8 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        fail(f"{error.strerror}: {error.filename or 'nothing more can be written'}; what was written is whole", 1)
+        where = error.filename or "a file could not be written"
+        fail(f"{error.strerror}: {where}; what stood before is whole, go on with --ckpt_path last", 1)
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -11,7 +11,7 @@ LOGS = Path("lightning_logs")
 CHECKPOINT = Path("checkpoints", "last.ckpt")
 SECTIONS = ("seed_everything", "model", "data")
 # What may differ between two parts of one run.
-INCIDENTAL = {"cache_dir", "compile", "max_non_finite_sequences", "scheduler"}
+INCIDENTAL = {"cache_dir", "torch_compile", "max_non_finite_sequences", "scheduler"}
 
 
 def newest_trained(root: Path) -> Path:

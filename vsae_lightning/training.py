@@ -12,6 +12,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
+from rich.console import Console
 
 from vsae_lightning.callbacks import (
     DeadFeatures,
@@ -86,7 +87,7 @@ class TrainingCLI(LightningCLI):
             raise InputError(f"ckpt_path: there is no file {str(config.ckpt_path)!r}.")
         config.ckpt_path = str(config.ckpt_path)
         self.resumed = Resumption(Path(config.ckpt_path))
-        irrelevant = ("d_in", "scheduler") if command == "fit" else ("d_in", "scheduler", "optimizer")
+        irrelevant = ("d_in", "scheduler", "torch_compile", *(("optimizer",) if command != "fit" else ()))
         self.resumed.refuse_other_model(config.model.as_dict(), irrelevant)
         if command == "fit":
             self.folder = self.resumed.folder
@@ -137,6 +138,28 @@ class TrainingCLI(LightningCLI):
         return checkpoint
 
 
+class TokenizingCLI(TrainingCLI):
+    """Takes the options of `fit`, and makes nothing of them but the data: no device of the trainer is asked for."""
+
+    def instantiate_classes(self) -> None:
+        data = Namespace(data=self.config[self.subcommand].data)
+        self.datamodule = self._parser(self.subcommand).instantiate_classes(data).data
+
+    def after_instantiate_classes(self) -> None:
+        """There is no trainer to prepare."""
+
+    def _parse_ckpt_path(self) -> None:
+        """A checkpoint has no part in it."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        if not isinstance(self.datamodule, ActivationDataModule):
+            raise InputError(f"data: {type(self.datamodule).__name__} has no text to tokenize.")
+        store = self.datamodule.tokenize()
+        console = Console(highlight=False)
+        console.print(f"training: {store.train.size:,} tokens, held out: {store.held_out.size:,} tokens")
+        console.print(f"token store: {store.folder}")
+
+
 def run(command: str, options: list[str]) -> None:
     """Parse the options of one command and run it.
 
@@ -145,7 +168,7 @@ def run(command: str, options: list[str]) -> None:
     """
     _quieten()
     try:
-        cli = TrainingCLI(
+        cli = (TokenizingCLI if command == "tokenize" else TrainingCLI)(
             model_class=MembersModule,
             datamodule_class=LightningDataModule,
             subclass_mode_model=True,
@@ -156,7 +179,7 @@ def run(command: str, options: list[str]) -> None:
             parser_kwargs={"prog": "vsae", "exit_on_error": False}
             | {name: {"exit_on_error": False} for name in TrainingCLI.subcommands()},
             auto_configure_optimizers=False,
-            args=[command, *options],
+            args=["fit" if command == "tokenize" else command, *options],
         )
     except ArgumentError as error:
         raise InputError(explain(str(error), command, options)) from None
@@ -173,7 +196,8 @@ def run(command: str, options: list[str]) -> None:
     except RunFinished as finished:
         report_finished(finished.folder)
         return
-    report(cli.trainer, command)
+    if command != "tokenize":
+        report(cli.trainer, command)
 
 
 def _quieten() -> None:

@@ -242,8 +242,8 @@ def test_held_out_sequences_come_in_order_with_their_tokens(drop_positions: int)
     source = held_out(7, drop_positions=drop_positions)
     batches = list(source)
     kept = CONTEXT - drop_positions
-    assert len(source) == len(batches) == 3
-    assert [len(batch.activations) for batch in batches] == [3 * kept, 2 * kept, 2 * kept]
+    assert len(source) == len(batches) == 4  # one for each lane
+    assert [len(batch.activations) for batch in batches] == [2 * kept, 2 * kept, 2 * kept, kept]
     expected = [Row(sequence, position) for sequence in range(7) for position in range(drop_positions, CONTEXT)]
     assert [row for batch in batches for row in rows_of(batch.activations)] == expected
     assert torch.cat([batch.sequences for batch in batches]).tolist() == [row.sequence for row in expected]
@@ -267,6 +267,13 @@ def test_the_shares_of_the_ranks_are_disjoint_and_complete(world: int) -> None:
         assert len(share) == len(list(share))
     sizes = [len(share) for share in shares]
     assert max(sizes) - min(sizes) <= 1
+
+
+def test_the_chunks_are_the_same_on_any_number_of_ranks() -> None:
+    alone = [batch.sequences.tolist() for batch in held_out(50)]
+    for world in (2, 4):
+        shares = [[batch.sequences.tolist() for batch in held_out(50, rank, world)] for rank in range(world)]
+        assert [chunk for chunks in zip(*shares, strict=True) for chunk in chunks] == alone
 
 
 @pytest.mark.parametrize("num_sequences", [4, 6, 9])

@@ -33,6 +33,7 @@ def on_two_ranks(module: AutoencoderModule, **trainer: Any) -> AutoencoderModule
             "CorrelatedNormal has a KL",
         ),
         (lambda: vl.VSAE(4, 8, vl.TopK(2), prior=vl.ScaledNormal("learned")), {}, "prior.log_scale: learned"),
+        (lambda: vl.SAE(4, 8, vl.TopK(2), torch_compile=True), {}, "torch_compile is true"),
         (lambda: vl.SAE(4, 8, vl.TopK(2)), {"strategy": ModelParallelStrategy()}, "use ShardedStrategy"),
         (lambda: vl.SAE(4, 8, vl.TopK(2)), {"state": SimpleNamespace(fn=TrainerFn.PREDICTING)}, "predict writes"),
     ],

@@ -10,11 +10,12 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from vsae_lightning.data.tokens import _is_whole as is_whole_store
 UNREPEATABLE = ("tokens_per_second", "language_model_share", "dropped_rows")
 
 
-def start(arguments: list[str], folder: Path) -> int:
+def start(arguments: list[str], folder: Path, environment: dict[str, str] | None = None) -> int:
     """Run the command in `folder`, its output in `output.txt`; the process id."""
     sys.stdout.flush()
     child = os.fork()
@@ -40,6 +41,7 @@ def start(arguments: list[str], folder: Path) -> int:
     status = 1
     try:
         os.chdir(folder)
+        os.environ.update(environment or {})
         output = os.open("output.txt", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         os.dup2(output, 1)
         os.dup2(output, 2)
@@ -54,6 +56,16 @@ def start(arguments: list[str], folder: Path) -> int:
         with contextlib.suppress(OSError):
             sys.stdout.flush()
         os._exit(status)
+
+
+def start_ranks(arguments: list[str], folder: Path, world: int) -> list[int]:
+    """Run the command on so many processes, as a launcher would start them; the process ids."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": "0"}
+    distributed = [*arguments, "--trainer.devices", str(world), "--trainer.strategy", "ddp"]
+    return [start(distributed, folder, {**common, "LOCAL_RANK": str(rank)}) for rank in range(world)]
 
 
 def wait(child: int, timeout: float = 300.0) -> int:
@@ -162,6 +174,25 @@ def curves(run: Path) -> dict[str, Any]:
     for tag in events.Tags()["histograms"]:
         shown[tag] = {event.step: list(event.histogram_value.bucket) for event in events.Histograms(tag)}
     return shown
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Return as soon as the condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
+
+
+def output(folder: Path) -> str:
+    """What runs in this folder have said."""
+    path = folder / "output.txt"
+    return path.read_text(errors="replace") if path.exists() else ""
+
+
+def resize(disk: Path, size: str) -> None:
+    """Give a `small_disk` another size."""
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
 
 
 @contextlib.contextmanager

@@ -93,14 +93,13 @@ class RunRecord(SaveConfigCallback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """A run that ends before it began, or for bad input before its first checkpoint, leaves no folder behind."""
+        ours = self._lock is not None
         self._unlock()
         folder = trainer.logger and trainer.logger.log_dir
         if not (folder and trainer.is_global_zero and trainer.state.fn == TrainerFn.FITTING):
             return
-        begun = (Path(folder) / "checkpoints").exists() or (
-            (Path(folder) / self.config_filename).exists() and not isinstance(exception, InputError)
-        )
-        if not begun:
+        is_new = not (Path(folder) / self.config_filename).exists()
+        if (is_new or (ours and isinstance(exception, InputError))) and not (Path(folder) / "checkpoints").exists():
             assert trainer.logger is not None
             trainer.logger.finalize("failed")
             shutil.rmtree(folder, ignore_errors=True)

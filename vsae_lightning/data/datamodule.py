@@ -123,12 +123,12 @@ class ActivationDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         require_an_end(self.trainer)
-        self.tokens = self._token_store()
+        self.tokens = self.tokenize()
 
     def setup(self, stage: str) -> None:
         assert self.trainer is not None
         require_an_end(self.trainer)
-        self.tokens = self.tokens or self._token_store()
+        self.tokens = self.tokens or self.tokenize()
         device = self.trainer.strategy.root_device
         if stage == "fit":
             self.stream = ActivationStream(
@@ -186,7 +186,8 @@ class ActivationDataModule(LightningDataModule):
         require_same_layout(self.trainer, state_dict["layout"], asdict(self.layout))
         self.statistics = state_dict["statistics"] and InputStatistics(**state_dict["statistics"])
 
-    def _token_store(self) -> TokenStore:
+    def tokenize(self) -> TokenStore:
+        """The token store of this text, tokenizer and layout; made if there is none."""
         return TokenStore.prepare(
             self.text,
             self.model.tokenizer,

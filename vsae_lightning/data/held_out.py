@@ -40,9 +40,11 @@ class HeldOutActivations:
             raise InputError(
                 f"there are only {len(sequences)} sequences to evaluate, fewer than the {world_size} ranks."
             )
-        # The same number of chunks for every rank, and none empty: ranks wait for each other after every batch.
-        per_rank = -(-len(sequences) // (layout.lm_batch_sequences * world_size))
-        chunks = min(per_rank, len(sequences) // world_size) * world_size
+        # The same number of chunks for every rank, and none empty: ranks wait for each other after every batch. The
+        # chunks of the lanes, which the ranks share out, are the same on every number of ranks.
+        shares = layout.lanes if len(sequences) >= layout.lanes else world_size
+        per_share = -(-len(sequences) // (layout.lm_batch_sequences * shares))
+        chunks = min(per_share, len(sequences) // shares) * shares
         self.chunks = torch.arange(len(sequences)).tensor_split(chunks)[rank::world_size]
 
     def __len__(self) -> int:

@@ -32,9 +32,14 @@ DOCUMENTS_PER_CALL = 256
 class TokenStore:
     """The packed tokens of one corpus; the arrays are memory-mapped."""
 
-    key: str
+    folder: Path
     train: NDArray[np.unsignedinteger[Any]]
     held_out: NDArray[np.unsignedinteger[Any]]
+
+    @property
+    def key(self) -> str:
+        """A hash of all that the tokens depend on, and the name of the folder."""
+        return self.folder.name
 
     @classmethod
     def prepare(
@@ -78,7 +83,7 @@ class TokenStore:
             with _alone(folder):
                 if not _is_whole(folder):  # nobody made it meanwhile
                     _write(folder, packer, text.documents(), max_tokens)
-        return cls(key, *(_open(folder, split) for split in SPLITS))
+        return cls(folder, *(_open(folder, split) for split in SPLITS))
 
 
 def default_cache_dir() -> Path:

@@ -8,6 +8,7 @@ from vsae_lightning.metrics.dictionary import (
     latent_units,
     match_latents,
 )
+from vsae_lightning.metrics.losses import RowMeans
 from vsae_lightning.metrics.reconstruction import ExplainedVariance, ReconstructionCosine
 from vsae_lightning.metrics.sparsity import L0, DeadFraction
 
@@ -19,6 +20,7 @@ __all__ = [
     "Matching",
     "MeanKL",
     "ReconstructionCosine",
+    "RowMeans",
     "SigmaCalibration",
     "latent_units",
     "match_latents",

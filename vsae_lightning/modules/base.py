@@ -69,6 +69,7 @@ class AutoencoderModule(RankedModule):
         aux_weight: float,
         dead_after_tokens: int,
         resample_every_steps: int | None,
+        torch_compile: bool,
         optimizer: OptimizerCallable | None,
         scheduler: LRSchedulerCallable | None,
     ) -> None:
@@ -94,6 +95,7 @@ class AutoencoderModule(RankedModule):
         self.resample_every_steps = resample_every_steps
         self.optimizer = optimizer
         self.scheduler = scheduler
+        self.training_forward = torch.compile(self.forward_pass) if torch_compile else self.forward_pass
         self.usage = FeatureUsage(autoencoder.d_sae)
         self.finite_steps = FiniteSteps()
         self.tokens_seen = 0
@@ -241,7 +243,7 @@ class AutoencoderModule(RankedModule):
         batch = self._batch_of_all_latents(batch)
         x = self.standardize(batch.activations)
         draw = Draw(self.global_step, len(batch.lanes), self.draw_noise(len(x), batch.first_row, batch.lanes))
-        forward = self.forward_pass(x, draw)
+        forward = self.training_forward(x, draw)
         firing_counts = self._rank_sum(forward.latents.firing_counts())
         tokens = len(x) * self._ranks_with_rows
         self.tokens_seen += tokens
@@ -336,13 +338,14 @@ class AutoencoderModule(RankedModule):
 
     # ------------------------------------------------------------ evaluation
 
-    def evaluation_pass(self, activations: Float[Tensor, "batch d_in"]) -> tuple[ForwardPass, LossTerms]:
-        """The pass and the loss of held-out activations, which the metrics take in."""
-        activations = self._evaluated_rows(activations)
-        forward = self.forward_pass(self.standardize(activations))
-        x_hat = forward.x_hat.float() / self.input_scale + self.input_mean
-        self.held_out.update(activations, x_hat, forward.latents)
-        return forward, self.terms(forward, max(self.global_step, self.loaded_step))
+    def evaluation_pass(self, activations: Float[Tensor, "batch d_in"]) -> ForwardPass:
+        """The pass over held-out activations, which the metrics take in; sharded, the last of several."""
+        for rows in self._rows_to_evaluate(activations):
+            forward = self.forward_pass(self.standardize(rows))
+            x_hat = forward.x_hat.float() / self.input_scale + self.input_mean
+            terms = self.terms(forward, max(self.global_step, self.loaded_step))
+            self.held_out.update(rows, x_hat, forward.latents, terms)
+        return forward
 
     # --------------------------------------------------------------- records
 

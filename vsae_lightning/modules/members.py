@@ -14,7 +14,6 @@ from vsae_lightning.batches import HeldOutBatch, SyntheticBatch
 from vsae_lightning.log_keys import log_key
 from vsae_lightning.modules.forward import ForwardPass
 from vsae_lightning.modules.held_out import HeldOutMetrics
-from vsae_lightning.modules.terms import LossTerms
 from vsae_lightning.modules.usage import FeatureUsage
 
 
@@ -34,7 +33,7 @@ class Member(Protocol):
 
     def standardize(self, activations: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_in"]: ...
 
-    def evaluation_pass(self, activations: Float[Tensor, "batch d_in"]) -> tuple[ForwardPass, LossTerms]: ...
+    def evaluation_pass(self, activations: Float[Tensor, "batch d_in"]) -> ForwardPass: ...
 
 
 class MembersModule(LightningModule, ABC):
@@ -45,13 +44,13 @@ class MembersModule(LightningModule, ABC):
         """The modules that are trained, by name; one alone has the name ''."""
 
     def validation_step(self, batch: HeldOutBatch | SyntheticBatch, batch_idx: int) -> dict[str, ForwardPass]:
-        return self._evaluate(batch, "val")
+        return self._evaluate(batch)
 
     def on_validation_epoch_end(self) -> None:
         self._log_held_out("val")
 
     def test_step(self, batch: HeldOutBatch | SyntheticBatch, batch_idx: int) -> dict[str, ForwardPass]:
-        return self._evaluate(batch, "test")
+        return self._evaluate(batch)
 
     def on_test_epoch_end(self) -> None:
         self._log_held_out("test")
@@ -62,16 +61,13 @@ class MembersModule(LightningModule, ABC):
             for name, member in self.members().items()
         }
 
-    def _evaluate(self, batch: HeldOutBatch | SyntheticBatch, stage: str) -> dict[str, ForwardPass]:
+    def _evaluate(self, batch: HeldOutBatch | SyntheticBatch) -> dict[str, ForwardPass]:
         """The passes are for callbacks that hold them against the truth; elsewhere each is dropped at once."""
         passes = {}
         for name, member in self.members().items():
-            forward, terms = member.evaluation_pass(batch.activations)
+            forward = member.evaluation_pass(batch.activations)
             if isinstance(batch, SyntheticBatch) and not member.is_sharded:
                 passes[name] = forward
-            values = {key: value for key, value in terms.named().items() if not key.endswith("_weight")}
-            named = {log_key(stage, name, key): value for key, value in values.items()}
-            self.log_dict(named, batch_size=len(forward.x), sync_dist=True)
         return passes
 
     def _log_held_out(self, stage: str) -> None:

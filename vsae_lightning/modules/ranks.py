@@ -35,7 +35,8 @@ class RankedModule(MembersModule):
         return 1 if self.is_sharded else self.trainer.world_size
 
     def _rank_mean(self, local: Tensor) -> Tensor:
-        if self._trainer is None or self.is_sharded:
+        # In evaluation every chunk stands for itself, whichever the others are that are evaluated meanwhile.
+        if self._trainer is None or self.is_sharded or not self.training:
             return local
         return self.trainer.strategy.reduce(local.clone(), reduce_op="mean")  # of a copy: it works in place
 
@@ -61,6 +62,6 @@ class RankedModule(MembersModule):
         lanes = tuple(range(len(batch.lanes) * self.trainer.world_size))
         return batch._replace(activations=self._all_ranks(batch.activations, batch), lanes=lanes)
 
-    def _evaluated_rows(self, rows: Float[Tensor, "rows d_in"]) -> Float[Tensor, "all d_in"]:
-        """The held-out rows that this rank's latents see; ranks may have different numbers of them."""
-        return torch.cat(gather_all_tensors(rows.contiguous())) if self.is_sharded else rows
+    def _rows_to_evaluate(self, rows: Float[Tensor, "rows d_in"]) -> list[Float[Tensor, "rows d_in"]]:
+        """The held-out rows that this rank's latents see, those of one rank after those of another."""
+        return gather_all_tensors(rows.contiguous()) if self.is_sharded else [rows]

@@ -44,6 +44,7 @@ class SAE(AutoencoderModule):
         aux_weight: Weight of AuxK; 0 for none.
         dead_after_tokens: A latent is dead when it fired in none of the last so many tokens.
         resample_every_steps: Optimizer steps between two restarts of all dead latents; None: never.
+        torch_compile: Compile the forward and backward pass of training; equal to the uncompiled one to rounding.
         seed: Of the initial weights and of the noise, if any; None: that of `seed_everything`.
         optimizer: Parameters to optimizer; None: Adam at 2e-4 * sqrt(2^14 / d_sae).
         scheduler: Optimizer to learning-rate schedule, stepped per optimizer step; None: constant.
@@ -70,6 +71,7 @@ class SAE(AutoencoderModule):
         aux_weight: float = 1 / 32,
         dead_after_tokens: int = 1_000_000,
         resample_every_steps: int | None = None,
+        torch_compile: bool = False,
         seed: int | None = None,
         optimizer: OptimizerCallable | None = None,
         scheduler: LRSchedulerCallable | None = None,
@@ -90,6 +92,7 @@ class SAE(AutoencoderModule):
             aux_weight=aux_weight,
             dead_after_tokens=dead_after_tokens,
             resample_every_steps=resample_every_steps,
+            torch_compile=torch_compile,
             optimizer=optimizer,
             scheduler=scheduler,
         )

@@ -31,6 +31,9 @@ def require_shardable(module: "RankedModule") -> None:
         ),
         f"resample_every_steps is {resample_every_steps}; latents that are sharded are not restarted: set it "
         "to null": resample_every_steps is not None,
+        "torch_compile is true; passes that exchange between ranks are not compiled: set it to false": (
+            module.hparams.get("torch_compile", False)
+        ),
         f"{type(prior).__name__} has a KL that is not a sum over latents; it is not sharded": (
             prior is not None and not prior.separable
         ),
