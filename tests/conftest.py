@@ -1,6 +1,10 @@
 """What tests share: a tiny language model on disk, a corpus of nonsense, and one finished run on them."""
 
+import os
 import random
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -138,3 +142,32 @@ def run(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         main(["fit", "--config", str(config)])
     return folder / "lightning_logs" / "version_0"
+
+
+@pytest.fixture(scope="session")
+def sharded(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes with sharded latents left behind; see `support/sharded_runs.py`."""
+    import sharded_runs
+
+    folder = tmp_path_factory.mktemp("sharded")
+    sharded_runs.fit("learned", folder / "learned" / "alone.ckpt", steps=sharded_runs.STOP)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    common = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    command = [sys.executable, sharded_runs.__file__, str(folder), str(config)]
+    ranks = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **common, "NODE_RANK": "0", "LOCAL_RANK": str(rank)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    for rank in ranks:
+        _, errors = rank.communicate(timeout=300)
+        assert rank.returncode == 0, errors[-4000:]
+    return folder

@@ -11,7 +11,8 @@ import yaml
 from vsae_lightning.cli import main
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-MODELS = sorted(CONFIGS.rglob("*.yaml"))
+LAYERS = sorted((CONFIGS / "trainer").glob("*.yaml"))  # over the config of a run
+MODELS = sorted({*CONFIGS.rglob("*.yaml")} - {*LAYERS})
 SMALL = ["--trainer.accelerator", "cpu", "--trainer.max_steps", "2", "--trainer.val_check_interval", "2"]
 LIVE = ["--data.block_sequences", "16", "--data.validation_tokens", "256"]
 BUNDLED_TEXT = ["--data.text", "BundledText", "--data.max_tokens", "20000"]

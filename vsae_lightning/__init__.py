@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from vsae_lightning.modules.sae import SAE
     from vsae_lightning.modules.schedules import WarmupDecay
     from vsae_lightning.modules.vsae import VSAE
+    from vsae_lightning.sharded_strategy import ShardedStrategy
 
 _HOMES = {
     "SparseAutoencoder": "autoencoders.base",
@@ -63,6 +64,7 @@ _HOMES = {
     "SAE": "modules.sae",
     "WarmupDecay": "modules.schedules",
     "VSAE": "modules.vsae",
+    "ShardedStrategy": "sharded_strategy",
 }
 
 __version__ = version("vsae_lightning")
@@ -85,6 +87,7 @@ __all__ = [
     "ProbabilisticTopK",
     "ReLU",
     "ScaledNormal",
+    "ShardedStrategy",
     "SparseAutoencoder",
     "Sparsifier",
     "SpikeAndSlab",

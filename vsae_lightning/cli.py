@@ -104,7 +104,7 @@ def _options_of_run(command: str, run: str) -> list[str]:
 
     folder = newest_trained(LOGS) if run == "last" else Path(run)
     checkpoint = folder / CHECKPOINT
-    if folder.is_file():
+    if folder.is_file() or (folder / "shards.json").is_file():
         checkpoint, folder = folder, folder.resolve().parents[1]
     config = folder / "config.yaml"
     if config.exists() and not checkpoint.exists():

@@ -5,7 +5,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from vsae_lightning.autoencoders.storage import read_checkpoint
+from vsae_lightning.autoencoders.storage import describe_checkpoint
 from vsae_lightning.errors import InputError
 from vsae_lightning.runs import CHECKPOINT, newest_of
 
@@ -14,12 +14,12 @@ class Resumption:
     """What a checkpoint says of the run that goes on from it.
 
     Attributes:
-        checkpoint: Its content.
+        checkpoint: Its content, without tensors that are sharded.
         folder: Of the run; None for a checkpoint that is in none.
     """
 
     def __init__(self, path: Path) -> None:
-        self.checkpoint = read_checkpoint(path)
+        self.checkpoint = describe_checkpoint(path)
         run = path.absolute().parents[1]
         self.folder = run if (run / "config.yaml").is_file() else None
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vsae_lightning.autoencoders.geometry import random_directions
 from vsae_lightning.autoencoders.latents import Latents
 from vsae_lightning.autoencoders.parts import Part
+from vsae_lightning.autoencoders.sharding import WHOLE, Shards, local
 from vsae_lightning.autoencoders.sparsifiers import Sparsifier
 from vsae_lightning.errors import InputError
 
@@ -44,6 +45,7 @@ class SparseAutoencoder(Part):
     b_enc: Float[nn.Parameter, " d_sae"]
     W_dec: Float[nn.Parameter, "d_sae d_in"]
     b_dec: Float[nn.Parameter, " d_in"]
+    shards: Shards = WHOLE
 
     def __init__(
         self,
@@ -80,17 +82,18 @@ class SparseAutoencoder(Part):
         self.b_dec = nn.Parameter(torch.zeros(d_in))
 
     def encoder_input(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_in"]:
-        return x - self.b_dec if self.pre_bias else x
+        return self.shards.copy(x - local(self.b_dec) if self.pre_bias else x)
 
     def encoder_weights(self) -> Float[Tensor, "d_in d_sae"]:
         """W_enc, aligned with the decoder where it is to be."""
+        W_enc, W_dec = local(self.W_enc), local(self.W_dec)
         if self.encoder == "free":
-            return self.W_enc
-        missing = (1 - (self.W_enc.T * self.W_dec).sum(-1)) / self.W_dec.square().sum(-1)
-        return self.W_enc + (missing[:, None] * self.W_dec).T
+            return W_enc
+        missing = (1 - (W_enc.T * W_dec).sum(-1)) / W_dec.square().sum(-1)
+        return W_enc + (missing[:, None] * W_dec).T
 
     def pre_acts(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_sae"]:
-        return torch.addmm(self.b_enc, self.encoder_input(x), self.encoder_weights())
+        return torch.addmm(local(self.b_enc), self.encoder_input(x), self.encoder_weights())
 
     def latents(self, x: Float[Tensor, "batch d_in"]) -> Latents:
         """The latents as the sparsifier gives them: without noise, and sparse where it is sparse."""
@@ -98,7 +101,7 @@ class SparseAutoencoder(Part):
         return self.sparsifier(pre_acts, pre_acts)
 
     def reconstruct(self, latents: Latents) -> Float[Tensor, "batch d_in"]:
-        return latents.decode(self.W_dec) + self.b_dec
+        return latents.decode(local(self.W_dec)) + local(self.b_dec)
 
     def encode(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_sae"]:
         return self.latents(x.reshape(-1, self.d_in)).dense().reshape(*x.shape[:-1], self.d_sae)
@@ -144,6 +147,17 @@ class SparseAutoencoder(Part):
         """Every parameter that has a part for each latent, with the dimension that counts latents."""
         rows = [self.W_dec, *self._encoder_biases(), *self.sparsifier.parameters()]
         return [(weights, 1) for weights in self._encoder_weights()] + [(parameter, 0) for parameter in rows]
+
+    def shard_(self, shards: Shards) -> None:
+        """Keep, of everything that has a part for each latent, this rank's slice alone, in place.
+
+        Parameters become DTensors; buffers, a few numbers per latent, stay whole on every rank.
+        """
+        dims = dict(self.per_latent_parameters())
+        for part in self.modules():
+            for name, parameter in list(part.named_parameters(recurse=False)):
+                setattr(part, name, shards.distribute(parameter, dims.get(parameter)))
+        self.shards = self.sparsifier.shards = shards
 
     def _encoder_weights(self) -> list[nn.Parameter]:
         return [self.W_enc]

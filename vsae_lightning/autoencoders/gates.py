@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from vsae_lightning.autoencoders.draw import Draw
 from vsae_lightning.autoencoders.latents import DenseLatents, Latents
 from vsae_lightning.autoencoders.precision import squared_error
+from vsae_lightning.autoencoders.sharding import local
 from vsae_lightning.autoencoders.sparsifiers import Sparsifier
 from vsae_lightning.errors import InputError
 
@@ -30,6 +31,7 @@ class JumpReLU(Sparsifier):
     """
 
     needs_penalty = True
+    can_shard = True
     log_threshold: Float[Tensor, " d_sae"]
 
     def __init__(self, threshold: float = 0.03, bandwidth: float = 0.03) -> None:
@@ -46,20 +48,20 @@ class JumpReLU(Sparsifier):
     def forward(
         self, z: Float[Tensor, "batch d_sae"], score: Float[Tensor, "batch d_sae"], draw: Draw | None = None
     ) -> DenseLatents:
-        theta = self.log_threshold.exp()
+        theta = local(self.log_threshold).exp()
         step = _Step.apply(score, theta, self.bandwidth)
         hard = step.detach()
-        return DenseLatents(z * hard + theta.detach() * (step - hard))
+        return DenseLatents(z * hard + theta.detach() * (step - hard), self.shards)
 
     def penalty(
         self, score: Float[Tensor, "batch d_sae"], latents: Latents, norms: Float[Tensor, " d_sae"]
     ) -> Float[Tensor, " batch"]:
         """The L0, sum_j H(score_j - theta_j), whose gradient reaches theta alone."""
-        step: Tensor = _Step.apply(score, self.log_threshold.exp(), self.bandwidth)
-        return step.sum(-1)
+        step: Tensor = _Step.apply(score, local(self.log_threshold).exp(), self.bandwidth)
+        return self.shards.sum(step.sum(-1))
 
     def gate_threshold(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw | None) -> Tensor:
-        return self.log_threshold.detach().exp()
+        return local(self.log_threshold).detach().exp()
 
     @torch.no_grad()
     def reset_(self, dead: Bool[Tensor, " d_sae"]) -> None:
@@ -76,6 +78,7 @@ class Gated(Sparsifier):
     """
 
     needs_penalty = True
+    can_shard = True
     r: Float[Tensor, " d_sae"]
     b: Float[Tensor, " d_sae"]
 
@@ -86,12 +89,12 @@ class Gated(Sparsifier):
     def forward(
         self, z: Float[Tensor, "batch d_sae"], score: Float[Tensor, "batch d_sae"], draw: Draw | None = None
     ) -> DenseLatents:
-        return DenseLatents((self.r.exp() * z + self.b).relu() * (score > 0))
+        return DenseLatents((local(self.r).exp() * z + local(self.b)).relu() * (score > 0), self.shards)
 
     def penalty(
         self, score: Float[Tensor, "batch d_sae"], latents: Latents, norms: Float[Tensor, " d_sae"]
     ) -> Float[Tensor, " batch"]:
-        return (score.relu() * norms.detach()).sum(-1)
+        return self.shards.sum((score.relu() * norms.detach()).sum(-1))
 
     def side_error(
         self,
@@ -101,7 +104,7 @@ class Gated(Sparsifier):
         W_dec: Float[Tensor, "d_sae d_in"],
         b_dec: Float[Tensor, " d_in"],
     ) -> Float[Tensor, " batch"]:
-        return squared_error(x, score.relu() @ W_dec.detach() + b_dec.detach())
+        return squared_error(x, self.shards.sum(score.relu() @ W_dec.detach()) + b_dec.detach())
 
     def gate_threshold(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw | None) -> Tensor:
         return score.new_zeros(())

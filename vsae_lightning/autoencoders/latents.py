@@ -1,4 +1,7 @@
-"""What a sparsifier returns: the latents of a batch, dense or as the k values of each row."""
+"""What a sparsifier returns: the latents of a batch, dense or as the k values of each row.
+
+Of a sharded dictionary a rank has its own latents alone; what sums or counts is of all ranks.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vsae_lightning.autoencoders.posterior import Posterior
+from vsae_lightning.autoencoders.sharding import WHOLE, Shards
 
 PerLatent = Callable[[Posterior], Tensor]
 
@@ -18,32 +22,33 @@ class DenseLatents:
     """Latents of which any number per row is active (not zero)."""
 
     values: Float[Tensor, "batch d_sae"]
+    shards: Shards = WHOLE
 
     def dense(self) -> Float[Tensor, "batch d_sae"]:
-        return self.values
+        return self.shards.gather(self.values)
 
     def decode(self, W_dec: Float[Tensor, "d_sae d_in"]) -> Float[Tensor, "batch d_in"]:
         """Sum over latents of value times decoder row; no bias."""
-        return self.values @ W_dec
+        return self.shards.sum(self.values @ W_dec)
 
     def prefix(self, size: int) -> "DenseLatents":
         """Those of the dictionary that consists of the first `size` latents alone."""
         return DenseLatents(self.values[:, :size])
 
     def active_per_row(self) -> Int[Tensor, " batch"]:
-        return self._active().sum(-1)
+        return self.shards.sum(self._active().sum(-1))
 
     def firing_counts(self) -> Int[Tensor, " d_sae"]:
         """In how many rows each latent is active."""
-        return self._active().sum(0)
+        return self.shards.gather(self._active().sum(0))
 
     def l1(self, norms: Float[Tensor, " d_sae"]) -> Float[Tensor, " batch"]:
         """sum_j |f_j| norms_j."""
-        return (self.values.abs() * norms).sum(-1)
+        return self.shards.sum((self.values.abs() * norms).sum(-1))
 
     def sum_active(self, quantity: PerLatent, posterior: Posterior) -> Float[Tensor, " batch"]:
         """The sum over the active latents of a quantity of their posteriors."""
-        return (quantity(posterior) * self._active()).sum(-1)
+        return self.shards.sum((quantity(posterior) * self._active()).sum(-1))
 
     def _active(self) -> Bool[Tensor, "batch d_sae"]:
         return self.values.abs() > 0  # not that of NaN: a step that is skipped has no latents that fired
@@ -56,34 +61,36 @@ class SparseLatents:
     values: Float[Tensor, "batch k"]
     indices: Int[Tensor, "batch k"]
     d_sae: int
+    shards: Shards = WHOLE
 
     def dense(self) -> Float[Tensor, "batch d_sae"]:
         zeros = self.values.new_zeros(len(self.values), self.d_sae)
-        return zeros.scatter(-1, self.indices, self.values)
+        return self.shards.gather(zeros.scatter(-1, self.indices, self.values))
 
     def decode(self, W_dec: Float[Tensor, "d_sae d_in"]) -> Float[Tensor, "batch d_in"]:
         """Sum over the selected latents of value times decoder row; no bias."""
-        return F.embedding_bag(self.indices, W_dec, per_sample_weights=self.values.to(W_dec.dtype), mode="sum")
+        weights = self.values.to(W_dec.dtype)
+        return self.shards.sum(F.embedding_bag(self.indices, W_dec, per_sample_weights=weights, mode="sum"))
 
     def prefix(self, size: int) -> "SparseLatents":
         """Those of the dictionary that consists of the first `size` latents alone."""
         return SparseLatents(self.values * (self.indices < size), self.indices.clamp_max(size - 1), size)
 
     def active_per_row(self) -> Int[Tensor, " batch"]:
-        return self._active().sum(-1)
+        return self.shards.sum(self._active().sum(-1))
 
     def firing_counts(self) -> Int[Tensor, " d_sae"]:
         """In how many rows each latent is active."""
         zeros = torch.zeros(self.d_sae, dtype=torch.long, device=self.values.device)
-        return zeros.index_add(0, self.indices.flatten(), self._active().flatten().long())
+        return self.shards.gather(zeros.index_add(0, self.indices.flatten(), self._active().flatten().long()))
 
     def l1(self, norms: Float[Tensor, " d_sae"]) -> Float[Tensor, " batch"]:
         """sum_j |f_j| norms_j."""
-        return (self.values.abs() * norms[self.indices]).sum(-1)
+        return self.shards.sum((self.values.abs() * norms[self.indices]).sum(-1))
 
     def sum_active(self, quantity: PerLatent, posterior: Posterior) -> Float[Tensor, " batch"]:
         """The sum over the active latents of a quantity of their posteriors; computed for these alone."""
-        return (quantity(posterior.at(self.indices)) * self._active()).sum(-1)
+        return self.shards.sum((quantity(posterior.at(self.indices)) * self._active()).sum(-1))
 
     def _active(self) -> Bool[Tensor, "batch k"]:
         return self.values.abs() > 0

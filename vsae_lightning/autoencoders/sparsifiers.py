@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from vsae_lightning.autoencoders.draw import Draw
 from vsae_lightning.autoencoders.latents import DenseLatents, Latents
 from vsae_lightning.autoencoders.parts import Part
+from vsae_lightning.autoencoders.sharding import WHOLE, Shards
 
 RankMean = Callable[[Tensor], Tensor]
 
@@ -23,11 +24,15 @@ class Sparsifier(Part, ABC):
         samples: Whether its selection in training needs the noise of a `Draw`.
         needs_penalty: Whether it learns a sparsity only if its penalty has a weight.
         has_gate: Whether a latent is on exactly when its score exceeds a threshold.
+        can_shard: Whether it selects right where every rank has the scores of its own latents alone.
+        shards: Which latents this rank has; z, scores and norms are of these.
     """
 
     samples: bool = False
     needs_penalty: bool = False
     has_gate: bool = True
+    can_shard: bool = False
+    shards: Shards = WHOLE
 
     @abstractmethod
     def forward(
@@ -78,20 +83,23 @@ class Dense(Sparsifier):
     """f = z: no sparsifier. With a KL, the plain variational autoencoder."""
 
     has_gate = False
+    can_shard = True
 
     def forward(
         self, z: Float[Tensor, "batch d_sae"], score: Float[Tensor, "batch d_sae"], draw: Draw | None = None
     ) -> DenseLatents:
-        return DenseLatents(z)
+        return DenseLatents(z, self.shards)
 
 
 class ReLU(Sparsifier):
     """f = z where the score is positive: max(z, 0) in an SAE. The L1 (or the KL) decides how many are active."""
 
+    can_shard = True
+
     def forward(
         self, z: Float[Tensor, "batch d_sae"], score: Float[Tensor, "batch d_sae"], draw: Draw | None = None
     ) -> DenseLatents:
-        return DenseLatents(nn.functional.relu(z) if score is z else z * (score > 0))
+        return DenseLatents(nn.functional.relu(z) if score is z else z * (score > 0), self.shards)
 
     def gate_threshold(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw | None) -> Tensor:
         return score.new_zeros(())

@@ -13,6 +13,7 @@ from torch import Tensor
 from vsae_lightning.autoencoders.base import SparseAutoencoder
 from vsae_lightning.autoencoders.gates import Gated, JumpReLU
 from vsae_lightning.autoencoders.matryoshka import Matryoshka
+from vsae_lightning.autoencoders.shards import is_sharded, read_rest, read_whole
 from vsae_lightning.autoencoders.sparsifiers import Dense, ReLU, Sparsifier
 from vsae_lightning.autoencoders.topk import BatchTopK, ProbabilisticTopK, TopK
 from vsae_lightning.autoencoders.variational import VariationalAutoencoder
@@ -63,30 +64,57 @@ def save(autoencoder: SparseAutoencoder, folder: str | Path) -> None:
 
 def find_checkpoint(path: Path) -> Path:
     """The checkpoint a user means by a checkpoint file or a run folder."""
-    if path.is_file():
+    if is_checkpoint(path):
         return path
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; give a run folder, a checkpoint or an exported folder.")
     checkpoint = path / "checkpoints" / "last.ckpt"
-    if not checkpoint.is_file():
+    if not is_checkpoint(checkpoint):
         raise InputError(
             f"{path}: holds neither checkpoints/last.ckpt nor {CONFIG_FILE}; give a run or exported folder."
         )
     return checkpoint
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint of this package, read without executing anything in it, and checked against its checksums."""
+def is_checkpoint(path: Path) -> bool:
+    """Whether this is a checkpoint by its kind: a file, or the folder of a sharded one."""
+    return path.is_file() or is_sharded(path)
+
+
+def read_checkpoint(path: Path, in_memory: bool = True) -> dict[str, Any]:
+    """A checkpoint of this package, sharded or not, as an ordinary one, read without executing anything in it,
+    and checked against its checksums.
+
+    Args:
+        path: A file, or the folder of a sharded checkpoint.
+        in_memory: False: of a file, read tensors when they are used.
+
+    Raises:
+        InputError: It is torn, or not of this package.
+    """
+    return _checked(path, read_whole(path) if is_sharded(path) else _read_file(path, in_memory))
+
+
+def describe_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint for its settings: as `read_checkpoint`, but without what is sharded or large."""
+    return _checked(path, read_rest(path) if is_sharded(path) else _read_file(path, in_memory=False))
+
+
+def _read_file(path: Path, in_memory: bool) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=not in_memory)
     except Exception as error:  # garbage makes the unpickler fail in a dozen ways
         raise InputError(f"{path}: not a readable checkpoint ({type(error).__name__}); it may be torn.") from None
     if damaged is not None:
         raise InputError(
             f"{path}: the checkpoint is damaged: its part {damaged} has another checksum than when written."
         )
+    return checkpoint
+
+
+def _checked(path: Path, checkpoint: Any) -> dict[str, Any]:
     required = {"state_dict", "hyper_parameters"}
     if not isinstance(checkpoint, dict) or not (
         required | {"autoencoder"} <= checkpoint.keys() or required | {"members"} <= checkpoint.keys()

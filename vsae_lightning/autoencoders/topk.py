@@ -9,6 +9,7 @@ from torch import Tensor
 from vsae_lightning.autoencoders.draw import Draw
 from vsae_lightning.autoencoders.latents import DenseLatents, Latents, SparseLatents
 from vsae_lightning.autoencoders.running import RunningMean
+from vsae_lightning.autoencoders.sharding import WHOLE, Shards
 from vsae_lightning.autoencoders.sparsifiers import RankMean, Sparsifier
 from vsae_lightning.autoencoders.threshold import InferenceThreshold
 from vsae_lightning.errors import InputError
@@ -77,6 +78,8 @@ class TopK(Selection):
         InputError: As for `Selection`.
     """
 
+    can_shard = True
+
     def __init__(
         self,
         k: int,
@@ -93,18 +96,20 @@ class TopK(Selection):
         self, z: Float[Tensor, "batch d_sae"], score: Float[Tensor, "batch d_sae"], draw: Draw | None = None
     ) -> SparseLatents:
         if self.by == "value":
-            return select_positive(z, score, self.k_at(draw))
-        indices = score.detach().abs().topk(self.k_at(draw), dim=-1, sorted=False).indices
-        return SparseLatents(z.gather(-1, indices), indices, z.shape[-1])
+            return select_positive(z, score, self.k_at(draw), self.shards)
+        best = self.shards.topk(score.detach().abs(), self.k_at(draw))
+        return SparseLatents(best.kept(z.gather(-1, best.indices)), best.indices, z.shape[-1], self.shards)
 
     def gate_threshold(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw | None) -> Tensor:
         """The k-th largest score of every row, [batch, 1]."""
         assert isinstance(latents, SparseLatents)
-        return score.detach().gather(-1, latents.indices).amin(-1, keepdim=True)
+        return kth_largest(self.shards.gather(score.detach().gather(-1, latents.indices)), self.k_at(draw))
 
     def observe(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw, rank_mean: RankMean) -> None:
         assert isinstance(latents, SparseLatents)
-        self.threshold.update(score.gather(-1, latents.indices), rank_mean)
+        # What a rank offered in vain is among the indices, with the value 0.
+        selected = torch.where(latents.values != 0, score.gather(-1, latents.indices), 0.0)
+        self.threshold.update(self.shards.gather(selected), rank_mean)
 
 
 class ProbabilisticTopK(Selection):
@@ -209,12 +214,15 @@ class BatchTopK(Selection):
         return selected.reshape(draw.lanes, -1).amin(-1)
 
 
-def select_positive(z: Float[Tensor, "batch d_sae"], score: Float[Tensor, "batch d_sae"], k: int) -> SparseLatents:
+def select_positive(
+    z: Float[Tensor, "batch d_sae"], score: Float[Tensor, "batch d_sae"], k: int, shards: Shards = WHOLE
+) -> SparseLatents:
     """The values of the k largest scores of each row, where these are positive."""
-    best = score.topk(k, dim=-1, sorted=False)
+    best = shards.topk(score, k)
     if score is z:
-        return SparseLatents(best.values.relu(), best.indices, z.shape[-1])
-    return SparseLatents(z.gather(-1, best.indices) * (best.values > 0), best.indices, z.shape[-1])
+        return SparseLatents(best.kept(best.values).relu(), best.indices, z.shape[-1], shards)
+    positive = best.kept(best.values) > 0
+    return SparseLatents(z.gather(-1, best.indices) * positive, best.indices, z.shape[-1], shards)
 
 
 def kth_largest(score: Float[Tensor, "batch d_sae"], k: int) -> Float[Tensor, "batch 1"]:

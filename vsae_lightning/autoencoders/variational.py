@@ -11,6 +11,7 @@ from vsae_lightning.autoencoders.base import SparseAutoencoder
 from vsae_lightning.autoencoders.latents import Latents
 from vsae_lightning.autoencoders.posterior import Posterior
 from vsae_lightning.autoencoders.precision import at_least_float32
+from vsae_lightning.autoencoders.sharding import local
 from vsae_lightning.autoencoders.sparsifiers import Sparsifier
 from vsae_lightning.errors import InputError
 
@@ -108,17 +109,17 @@ class VariationalAutoencoder(SparseAutoencoder):
             assert not isinstance(self.sigma, str)
             return Posterior(mean, self.sigma * self.encoder_weights().norm(dim=0))
         if self.sigma == "closed_form":
-            return Posterior(mean, self.get_buffer("closed_form_sigma"))
+            return Posterior(mean, self.shards.slice(self.get_buffer("closed_form_sigma")))
         if not isinstance(self.sigma, str):
             return Posterior(mean, float(self.sigma))
-        log_var = torch.addmm(self.b_var, self.encoder_input(x), self.W_var)
+        log_var = torch.addmm(local(self.b_var), self.encoder_input(x), local(self.W_var))
         return Posterior(mean, (0.5 * at_least_float32(log_var).clamp(*LOG_VAR_RANGE)).exp())
 
     @torch.no_grad()
     def set_closed_form(self, residual_variance: Float[Tensor, ""], prior_variance: Float[Tensor, ""]) -> None:
         """The best sigma for a noise of `residual_variance` (gamma) per dimension, in scaled units."""
-        precision = self.W_dec.square().sum(-1) / residual_variance + 1 / prior_variance
-        self.get_buffer("closed_form_sigma").copy_(precision.rsqrt())
+        precision = local(self.W_dec).square().sum(-1) / residual_variance + 1 / prior_variance
+        self.get_buffer("closed_form_sigma").copy_(self.shards.gather(precision.rsqrt()))
 
     def latents(self, x: Float[Tensor, "batch d_in"]) -> Latents:
         mean = self._mean(x)

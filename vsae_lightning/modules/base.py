@@ -15,6 +15,7 @@ from vsae_lightning.autoencoders.draw import Draw
 from vsae_lightning.autoencoders.geometry import geometric_median, normalize_rows_, remove_parallel_gradient_
 from vsae_lightning.autoencoders.latents import Latents
 from vsae_lightning.autoencoders.precision import squared_error
+from vsae_lightning.autoencoders.sharding import Shards, local
 from vsae_lightning.batches import ActivationBatch
 from vsae_lightning.errors import InputError, require_at_least
 from vsae_lightning.modules.auxk import auxk_loss
@@ -31,8 +32,8 @@ from vsae_lightning.modules.forward import (
 from vsae_lightning.modules.gate_kl import gate_kl, usage
 from vsae_lightning.modules.held_out import HeldOutMetrics
 from vsae_lightning.modules.hyperparameters import save_plain_hyperparameters
-from vsae_lightning.modules.members import MembersModule
-from vsae_lightning.modules.resampling import in_lane_order, resample_dead_
+from vsae_lightning.modules.ranks import RankedModule
+from vsae_lightning.modules.resampling import resample_dead_
 from vsae_lightning.modules.schedules import WarmupDecay
 from vsae_lightning.modules.terms import LossTerms
 from vsae_lightning.modules.usage import FeatureUsage
@@ -44,7 +45,7 @@ Decoder = Literal["unit", "free"]
 BiasInit = Literal["geometric_median", "zero"]
 
 
-class AutoencoderModule(MembersModule):
+class AutoencoderModule(RankedModule):
     """Trains one autoencoder on a stream of activations.
 
     The autoencoder sees `input_scale * (x - input_mean)`; both are taken from the data module when
@@ -122,19 +123,25 @@ class AutoencoderModule(MembersModule):
         """Standard normal numbers that one row needs in training."""
         return self.autoencoder.d_sae if self.autoencoder.sparsifier.samples else 0
 
+    @property
+    def noise_shards(self) -> Shards:
+        """Which part of the noise this rank needs: that of its latents."""
+        return self.autoencoder.shards
+
     def draw_noise(self, rows: int, first_row: int, lanes: tuple[int, ...]) -> Float[Tensor, "batch width"] | None:
         """The noise of a training batch, in equal parts for each lane: a function of (seed, lane, row) alone."""
         if self.noise_width == 0:
             return None
-        noise = torch.empty(rows, self.noise_width, device=self.device)
-        for part, lane in zip(noise.view(len(lanes), -1, self.noise_width), lanes, strict=True):
+        shards = self.noise_shards
+        noise = torch.empty(rows, self.noise_width // shards.count, device=self.device)
+        for part, lane in zip(noise.view(len(lanes), -1, noise.shape[1]), lanes, strict=True):
             for granule, wanted, place in granules(first_row, len(part)):
                 chance = generator(self.device, "noise", self.autoencoder.seed, lane, granule)
-                if wanted == slice(0, GRANULE_ROWS):
+                if wanted == slice(0, GRANULE_ROWS) and shards.count == 1:
                     part[place].normal_(generator=chance)
                 else:
                     whole = part.new_empty(GRANULE_ROWS, self.noise_width).normal_(generator=chance)
-                    part[place] = whole[wanted]
+                    part[place] = shards.slice(whole[wanted])
         return noise
 
     def loss(
@@ -163,11 +170,13 @@ class AutoencoderModule(MembersModule):
         if (error := self._side_error(forward)) is not None:
             terms = terms.plus("side", error.mean())
         if self.sparsity_weight:
-            penalty = sparsifier.penalty(forward.score, forward.latents, self.autoencoder.W_dec.norm(dim=-1)).mean()
+            norms = local(self.autoencoder.W_dec).norm(dim=-1)
+            penalty = sparsifier.penalty(forward.score, forward.latents, norms).mean()
             weight = self.sparsity_weight * linear_warmup(step, self.sparsity_warmup_steps)
             terms = terms.plus("sparsity", penalty, weight)
         if forward.gate is not None:
-            kl = gate_kl(usage(forward.score, forward.gate.threshold, self._rank_mean), forward.gate.target_l0)
+            used = usage(forward.score, forward.gate.threshold, self._rank_mean)
+            kl = gate_kl(used, forward.gate.target_l0, self.autoencoder.shards)
             weight = self.gate_kl_weight * linear_warmup(step, self.gate_kl_warmup_steps)
             scale = self._rank_mean(reconstruction.detach()) / forward.gate.target_l0
             terms = terms.plus("gate_kl", kl, weight, scale)
@@ -181,8 +190,9 @@ class AutoencoderModule(MembersModule):
             return None
         if self.tokens_seen < self.dead_after_tokens:
             return forward.x.new_zeros(())
-        dead = self.usage.dead(self.dead_after_tokens)
-        return auxk_loss(forward.x - forward.x_hat, forward.pre_acts, dead, self.autoencoder.W_dec, self._rank_mean)
+        shards, W_dec = self.autoencoder.shards, local(self.autoencoder.W_dec)
+        dead = shards.slice(self.usage.dead(self.dead_after_tokens))
+        return auxk_loss(forward.x - forward.x_hat, forward.pre_acts, dead, W_dec, self._rank_mean, shards)
 
     def gate(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw | None) -> Gate | None:
         """What the gate KL needs to know of the sparsifier; None without one."""
@@ -220,7 +230,7 @@ class AutoencoderModule(MembersModule):
             further = range(1, self.trainer.accumulate_grad_batches)
             first = [batch, *(cast("Any", self.trainer.train_dataloader).batch(step) for step in further)]
             x = torch.cat([self._all_ranks(self.standardize(part.activations), part) for part in first])
-            self.autoencoder.b_dec.data.copy_(geometric_median(x))
+            local(self.autoencoder.b_dec.data).copy_(geometric_median(x))
 
     def training_step(self, batch: ActivationBatch, batch_idx: int) -> dict[str, Any]:
         result = self.training_pass(batch)
@@ -230,11 +240,12 @@ class AutoencoderModule(MembersModule):
 
     def training_pass(self, batch: ActivationBatch) -> TrainingPass:
         """Loss and statistics of one batch; updates the feature usage and whatever else training observes."""
+        batch = self._batch_of_all_latents(batch)
         x = self.standardize(batch.activations)
         draw = Draw(self.global_step, len(batch.lanes), self.draw_noise(len(x), batch.first_row, batch.lanes))
         forward = self.training_forward(x, draw)
-        firing_counts = self.trainer.strategy.reduce(forward.latents.firing_counts(), reduce_op="sum")
-        tokens = len(x) * self.trainer.world_size
+        firing_counts = self._rank_sum(forward.latents.firing_counts())
+        tokens = len(x) * self._ranks_with_rows
         self.tokens_seen += tokens
         self.usage.update(firing_counts, tokens)
         terms = self.terms(forward, self.global_step)
@@ -269,7 +280,7 @@ class AutoencoderModule(MembersModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         # Comes before clipping: the norm that is clipped is that of the gradient that is used.
         if self.autoencoder.decoder == "unit" and self.autoencoder.W_dec.grad is not None:
-            remove_parallel_gradient_(self.autoencoder.W_dec.grad, self.autoencoder.W_dec.data)
+            remove_parallel_gradient_(local(self.autoencoder.W_dec.grad), local(self.autoencoder.W_dec.data))
 
     def configure_gradient_clipping(
         self,
@@ -300,7 +311,7 @@ class AutoencoderModule(MembersModule):
     def after_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Renormalise the decoder; every `resample_every_steps` restart what is dead."""
         if self.autoencoder.decoder == "unit":
-            normalize_rows_(self.autoencoder.W_dec.data)
+            normalize_rows_(local(self.autoencoder.W_dec.data))
         if self._candidates is not None:
             dead = self.usage.dead(self.dead_after_tokens)
             chance = generator("cpu", "resampling", self.autoencoder.seed, self.global_step)
@@ -328,11 +339,12 @@ class AutoencoderModule(MembersModule):
     # ------------------------------------------------------------ evaluation
 
     def evaluation_pass(self, activations: Float[Tensor, "batch d_in"]) -> ForwardPass:
-        """The pass over held-out activations, which the metrics take in."""
-        forward = self.forward_pass(self.standardize(activations))
-        x_hat = forward.x_hat.float() / self.input_scale + self.input_mean
-        terms = self.terms(forward, max(self.global_step, self.loaded_step))
-        self.held_out.update(activations, x_hat, forward.latents, terms)
+        """The pass over held-out activations, which the metrics take in; sharded, the last of several."""
+        for rows in self._rows_to_evaluate(activations):
+            forward = self.forward_pass(self.standardize(rows))
+            x_hat = forward.x_hat.float() / self.input_scale + self.input_mean
+            terms = self.terms(forward, max(self.global_step, self.loaded_step))
+            self.held_out.update(rows, x_hat, forward.latents, terms)
         return forward
 
     # --------------------------------------------------------------- records
@@ -362,26 +374,8 @@ class AutoencoderModule(MembersModule):
     def _side_error(self, forward: ForwardPass) -> Float[Tensor, " batch"] | None:
         autoencoder = self.autoencoder
         return autoencoder.sparsifier.side_error(
-            forward.x, forward.score, forward.latents, autoencoder.W_dec, autoencoder.b_dec
+            forward.x, forward.score, forward.latents, local(autoencoder.W_dec), local(autoencoder.b_dec)
         )
-
-    def _rank_mean(self, local: Tensor) -> Tensor:
-        # In evaluation every chunk stands for itself, whichever the others are that are evaluated meanwhile.
-        if self._trainer is None or not self.training:
-            return local
-        return self.trainer.strategy.reduce(local.clone(), reduce_op="mean")  # of a copy: it works in place
-
-    def _rank_means(self, *values: Tensor) -> list[Tensor]:
-        """The mean over ranks of each value, in one reduction."""
-        packed = self._rank_mean(torch.cat([value.detach().float().flatten() for value in values]))
-        parts = packed.split([value.numel() for value in values])
-        return [part.view_as(value) for part, value in zip(parts, values, strict=True)]
-
-    def _all_ranks(self, rows: Float[Tensor, "rows *rest"], batch: ActivationBatch) -> Float[Tensor, "all *rest"]:
-        """The rows of all ranks, in the order of the lanes."""
-        gathered = self.all_gather(rows)
-        assert isinstance(gathered, Tensor)
-        return in_lane_order(gathered, len(batch.lanes)) if self.trainer.world_size > 1 else rows
 
     def _resampling_is_due(self) -> bool:
         return self.resample_every_steps is not None and (self.global_step + 1) % self.resample_every_steps == 0

@@ -50,6 +50,10 @@ class Ensemble(MembersModule):
     def members(self) -> dict[str, AutoencoderModule]:
         return {name: member for name, member in self.arms.items() if isinstance(member, AutoencoderModule)}
 
+    def configure_model(self) -> None:
+        if self.device_mesh is not None:
+            raise InputError("Ensemble: its members cannot be sharded; train one alone, or use another strategy.")
+
     def setup(self, stage: str) -> None:
         for member in self.members().values():
             member.trainer = self.trainer

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vsae_lightning.autoencoders.precision import at_least_float32
 from vsae_lightning.autoencoders.priors import bernoulli_kl
+from vsae_lightning.autoencoders.sharding import WHOLE, Shards
 
 LOGISTIC_OF_NORMAL = 1.7  # sigmoid(1.7 v) differs from the normal distribution function by less than 0.01
 WIDTH = 0.1  # of the gate, as a part of its threshold
@@ -29,6 +30,9 @@ def usage(
     return local + (rank_mean(local.detach()) - local.detach())
 
 
-def gate_kl(f: Float[Tensor, " d_sae"], target_l0: int) -> Float[Tensor, ""]:
-    """sum_j KL(Bern(f_j) || Bern(target_l0 / d_sae)) in nats: 0 when all latents are used alike."""
-    return bernoulli_kl(f, target_l0 / len(f)).sum()
+def gate_kl(f: Float[Tensor, " d_sae"], target_l0: int, shards: Shards = WHOLE) -> Float[Tensor, ""]:
+    """sum_j KL(Bern(f_j) || Bern(target_l0 / d_sae)) in nats: 0 when all latents are used alike.
+
+    Of a sharded dictionary f is of this rank's latents, the sum of all.
+    """
+    return shards.sum(bernoulli_kl(f, target_l0 / (len(f) * shards.count)).sum())

@@ -28,6 +28,9 @@ class Member(Protocol):
     tokens_seen: int
     input_scale: Float[Tensor, ""]
 
+    @property
+    def is_sharded(self) -> bool: ...
+
     def standardize(self, activations: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_in"]: ...
 
     def evaluation_pass(self, activations: Float[Tensor, "batch d_in"]) -> ForwardPass: ...
@@ -63,7 +66,7 @@ class MembersModule(LightningModule, ABC):
         passes = {}
         for name, member in self.members().items():
             forward = member.evaluation_pass(batch.activations)
-            if isinstance(batch, SyntheticBatch):
+            if isinstance(batch, SyntheticBatch) and not member.is_sharded:
                 passes[name] = forward
         return passes
 

@@ -13,6 +13,7 @@ from vsae_lightning.autoencoders.draw import Draw
 from vsae_lightning.autoencoders.posterior import Posterior
 from vsae_lightning.autoencoders.priors import Prior, ScaledNormal, StandardNormal
 from vsae_lightning.autoencoders.running import RunningMean
+from vsae_lightning.autoencoders.sharding import WHOLE, Shards
 from vsae_lightning.autoencoders.sparsifiers import Sparsifier
 from vsae_lightning.autoencoders.variational import Covariance, Sigma, VariationalAutoencoder
 from vsae_lightning.errors import InputError, require_at_least
@@ -145,6 +146,11 @@ class VSAE(AutoencoderModule):
             return super().noise_width
         return self.autoencoder.d_in if self.autoencoder.covariance == "encoder" else self.autoencoder.d_sae
 
+    @property
+    def noise_shards(self) -> Shards:
+        on_the_input = self.autoencoder.samples and self.autoencoder.covariance == "encoder"
+        return WHOLE if on_the_input else super().noise_shards
+
     def forward_pass(self, x: Float[Tensor, "batch d_in"], draw: Draw | None = None) -> ForwardPass:
         noise = draw.noise if draw is not None and self.autoencoder.samples else None
         if draw is not None and noise is not None and self.autoencoder.covariance == "encoder":
@@ -166,7 +172,7 @@ class VSAE(AutoencoderModule):
     def kl_loss(self, forward: ForwardPass, posterior: Posterior) -> Float[Tensor, ""]:
         """KL(q || p) in nats above the free bits, summed over all or the selected latents, mean over the batch."""
         if self.kl_on == "all":
-            return self._paid_kl(posterior).sum(-1).mean()
+            return self.autoencoder.shards.sum(self._paid_kl(posterior).sum(-1)).mean()
         return forward.latents.sum_active(self._paid_kl, posterior).mean()
 
     @torch.no_grad()
