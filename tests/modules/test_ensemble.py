@@ -125,8 +125,8 @@ def test_a_wrong_member_is_refused_by_name(together: Path, run: Path) -> None:
 def test_a_resumed_ensemble_ends_where_it_would_have(together: Path, config: Path, tmp_path: Path) -> None:
     begun = fit(config, ensemble(*ARMS), tmp_path / "begun", "--trainer.max_steps", "7")
     options = ("--ckpt_path", str(begun / "checkpoints" / "last.ckpt"), "--trainer.max_steps", "12")
-    resumed = checkpoint(fit(config, ensemble(*ARMS), tmp_path / "resumed", *options))
-    whole = checkpoint(together)
+    assert fit(config, ensemble(*ARMS), tmp_path / "begun", *options) == begun  # it goes on in its own folder
+    resumed, whole = checkpoint(begun), checkpoint(together)
     # The schedule of "sampled" follows max_steps, which differs over the first 7 steps: the others must agree.
     for key, value in whole["state_dict"].items():
         if ".sampled." not in key:
