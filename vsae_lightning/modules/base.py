@@ -310,7 +310,7 @@ class AutoencoderModule(RankedModule):
 
     def after_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Renormalise the decoder; every `resample_every_steps` restart what is dead."""
-        if self.autoencoder.decoder == "unit":
+        if self.autoencoder.decoder == "unit" and self.autoencoder.W_dec.grad is not None:  # None: it was skipped
             normalize_rows_(local(self.autoencoder.W_dec.data))
         if self._candidates is not None:
             dead = self.usage.dead(self.dead_after_tokens)
