@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -113,7 +114,7 @@ class _Packer:
 
 
 def _write(folder: Path, packer: _Packer, documents: Iterator[Document], max_tokens: int | None) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = _make_folder(folder.parent)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         counts = _write_rows(temporary, packer, documents, max_tokens)
@@ -129,6 +130,23 @@ def _write(folder: Path, packer: _Packer, documents: Iterator[Document], max_tok
         _move(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        _remove_empty(new)
+
+
+def _make_folder(folder: Path) -> list[Path]:
+    """Make a folder and those above it; returns the new ones, from the innermost."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cache_dir: {str(folder)!r} cannot be a folder: {error.strerror}.") from None
+    return new
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):  # it holds a store by now
+            folder.rmdir()
 
 
 def _move(temporary: Path, folder: Path) -> None:
