@@ -1,6 +1,7 @@
 """The one exception for what a user can mend; the command line prints it as one line."""
 
 import difflib
+import math
 from collections.abc import Iterable
 
 
@@ -22,7 +23,7 @@ def did_you_mean(name: str, known: Iterable[str], limit: int = 3) -> str:
 
 
 def require_at_least(minimum: float, **values: float) -> None:
-    """Raise `InputError` for the first value below `minimum` (or not a number), by its option's name."""
+    """Raise `InputError` for the first value below `minimum` (or no finite number), by its option's name."""
     for name, value in values.items():
-        if not value >= minimum:
-            raise InputError(f"{name} is {value}; it must be at least {minimum}.")
+        if not minimum <= value < math.inf:
+            raise InputError(f"{name} is {value}; it must be at least {minimum}{' and finite' * (value == math.inf)}.")

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, Namespace
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from vsae_lightning.autoencoders.storage import read_checkpoint
+from vsae_lightning.autoencoders.storage import read_checkpoint, require_whole
 from vsae_lightning.callbacks import (
     DeadFeatures,
     DictionaryRecovery,
@@ -24,12 +24,14 @@ from vsae_lightning.callbacks.run_record import RunRecord
 from vsae_lightning.data.datamodule import ActivationDataModule
 from vsae_lightning.data.synthetic import SyntheticDataModule
 from vsae_lightning.errors import InputError, input_error_behind
+from vsae_lightning.modules.base import AutoencoderModule
 from vsae_lightning.modules.ensemble import Ensemble
 from vsae_lightning.modules.members import MembersModule
 from vsae_lightning.modules.sae import SAE
 from vsae_lightning.modules.vsae import VSAE
 from vsae_lightning.option_errors import explain
 from vsae_lightning.report import report
+from vsae_lightning.trainer_options import require_seed, require_sound_options
 
 TRAINER_DEFAULTS = {
     "max_epochs": -1,
@@ -66,8 +68,8 @@ class TrainingCLI(LightningCLI):
         """An evaluation belongs to the run of its checkpoint: it logs no run of its own."""
         assert self.subcommand is not None
         config = self.config[self.subcommand]
-        if config.trainer.precision in ("bf16-true", "16-true"):
-            raise InputError(f"trainer.precision is {config.trainer.precision!r}; use bf16-mixed, or 32-true.")
+        require_sound_options(config, fits=self.subcommand == "fit")
+        config.weights_only = True
         if self.subcommand == "fit":
             interval, steps = config.trainer.val_check_interval, config.trainer.max_steps
             if isinstance(interval, int) and 0 < steps < interval:
@@ -82,12 +84,28 @@ class TrainingCLI(LightningCLI):
             config.return_predictions = False
 
     def after_instantiate_classes(self) -> None:
+        _require_shared_lanes(self.datamodule, self.trainer.world_size)
+        if self.subcommand == "fit":
+            _require_optimizers(self.model)
+            _require_a_place(self.trainer)
         checkpoint = self._checkpoint()
         if checkpoint is None:
             return
         trained, given = checkpoint["hyper_parameters"]["d_in"], self.datamodule.d_in
         if trained != given:
             raise InputError(f"the checkpoint has d_in {trained}, but the activations of this data have {given}.")
+        path = Path(self.config[self.config.subcommand].ckpt_path)
+        require_whole(path, checkpoint, self.model.state_dict(), resume=self.subcommand == "fit")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (TypeError, ValueError, MisconfigurationException) as error:  # of options that exclude each other
+            raise InputError(f"trainer: {error}") from None
+
+    def _set_seed(self) -> None:
+        require_seed(self.config[self.subcommand].seed_everything)
+        super()._set_seed()
 
     def _parse_ckpt_path(self) -> None:
         """Refuse a model that differs from the checkpoint's; Lightning would silently keep the latter."""
@@ -98,8 +116,9 @@ class TrainingCLI(LightningCLI):
         checkpoint = self._checkpoint()
         if checkpoint is None:
             return
-        if subcommand == "fit" and 0 <= config.trainer.max_steps <= checkpoint["global_step"]:
-            raise InputError(f"the checkpoint is at step {checkpoint['global_step']} already; raise trainer.max_steps.")
+        step = checkpoint.get("global_step")
+        if subcommand == "fit" and isinstance(step, int) and 0 <= config.trainer.max_steps <= step:
+            raise InputError(f"the checkpoint is at step {step} already; raise trainer.max_steps.")
         irrelevant = ("d_in", "scheduler") if subcommand == "fit" else ("d_in", "scheduler", "optimizer")
         trained = dict(checkpoint["hyper_parameters"])
         given = config.model.as_dict()
@@ -144,7 +163,30 @@ def run(command: str, options: list[str]) -> None:
         raise InputError(str(error)) from None
     except ValueError as error:
         raise input_error_behind(error) or error from None
+    except (FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+        raise InputError(f"{error.filename!r} cannot be used: {error.strerror}.") from None
     report(cli.trainer, command)
+
+
+def _require_optimizers(model: MembersModule) -> None:
+    """Learning rates and their like are judged by the optimizer; ask it before any text is read."""
+    for member in model.members().values():
+        if isinstance(member, AutoencoderModule):
+            member.make_optimizer()
+
+
+def _require_a_place(trainer: Trainer) -> None:
+    """Runs land in a folder; something else may have its name."""
+    root = getattr(trainer.logger, "root_dir", None)
+    if root is not None and Path(root).exists() and not Path(root).is_dir():
+        raise InputError(f"trainer.logger: runs land in {str(root)!r}, which is not a folder.")
+
+
+def _require_shared_lanes(data: LightningDataModule, ranks: int) -> None:
+    """Known before any rank is started, and any file written."""
+    lanes = getattr(data, "lanes", ranks)
+    if lanes % ranks:
+        raise InputError(f"data.lanes is {lanes}; it must be a multiple of the {ranks} ranks (trainer.devices).")
 
 
 def _refuse_difference(option: str, trained: Any, given: Any, irrelevant: tuple[str, ...] = ()) -> None:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -71,6 +72,8 @@ class RunRecord(SaveConfigCallback):
             assert trainer.logger is not None
             trainer.logger.finalize("failed")
             shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # there are other runs
+                Path(folder).parent.rmdir()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         folder = trainer.log_dir  # asks all ranks

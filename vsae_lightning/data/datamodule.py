@@ -14,7 +14,7 @@ from vsae_lightning.data.statistics import InputScaling, InputStatistics, ScaleT
 from vsae_lightning.data.stream import ActivationStream, HeldOutActivations, Sequences, StreamLayout
 from vsae_lightning.data.text import BundledText, TextSource
 from vsae_lightning.data.tokens import TokenStore
-from vsae_lightning.errors import InputError
+from vsae_lightning.errors import InputError, require_at_least
 from vsae_lightning.seeding import global_seed
 
 
@@ -91,7 +91,11 @@ class ActivationDataModule(LightningDataModule):
             max_norm_ratio,
             global_seed() if seed is None else seed,
         )
+        self.layout.require_a_step(context_length)
+        if max_tokens is not None:
+            require_at_least(1, max_tokens=max_tokens)
         self.model = LanguageModel(model_name, hook_name, dtype)
+        self.model.require_positions(context_length)
         self.text = text or BundledText()
         self.context_length = context_length
         self.prepend_bos = prepend_bos
@@ -115,8 +119,14 @@ class ActivationDataModule(LightningDataModule):
         """Activations per step, over all ranks."""
         return self.layout.batch_size
 
+    @property
+    def lanes(self) -> int:
+        """Independent parts of the stream, over all ranks."""
+        return self.layout.lanes
+
     def prepare_data(self) -> None:
         require_an_end(self.trainer)
+        self.model.require_weights()
         self._token_store()
 
     def setup(self, stage: str) -> None:

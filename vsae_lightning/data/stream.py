@@ -68,7 +68,7 @@ class StreamLayout:
         for name in ("batch_size", "block_sequences"):
             if getattr(self, name) % self.lanes:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be a multiple of lanes, {self.lanes}.")
-        if self.max_norm_ratio is not None and self.max_norm_ratio <= 1:
+        if self.max_norm_ratio is not None and not self.max_norm_ratio > 1:
             raise InputError(f"max_norm_ratio is {self.max_norm_ratio}; it must be larger than 1.")
 
     @property
@@ -84,6 +84,13 @@ class StreamLayout:
     def rows_per_block(self, context_length: int) -> int:
         """Of one lane."""
         return self.sequences_per_lane * max(0, context_length - self.drop_positions)
+
+    def require_a_step(self, context_length: int) -> None:
+        """Raise `InputError` where a block is smaller than a step."""
+        if (rows := self.rows_per_block(context_length)) < self.rows_per_step:
+            raise InputError(
+                f"a block has {rows * self.lanes} rows, fewer than batch_size {self.batch_size}; raise block_sequences."
+            )
 
 
 class ActivationStream:
@@ -122,11 +129,7 @@ class ActivationStream:
                 f"block_sequences is {layout.block_sequences}, but there are only {num_sequences} training sequences; "
                 "lower it, or give more text."
             )
-        if rows < layout.rows_per_step:
-            raise InputError(
-                f"a block has {rows * layout.lanes} rows, fewer than batch_size {layout.batch_size}; "
-                "raise block_sequences."
-            )
+        layout.require_a_step(context_length)
         self.model = model
         self.sequences = sequences
         self.layout = layout

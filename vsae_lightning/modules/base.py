@@ -1,5 +1,6 @@
 """What every LightningModule here shares: steps, optimizer, schedules, feature usage, logging."""
 
+import math
 from abc import abstractmethod
 from typing import Any, Literal
 
@@ -248,16 +249,22 @@ class AutoencoderModule(MembersModule):
             self.usage.restart(dead)
             self._candidates = None
 
-    def configure_optimizers(self) -> Any:
-        """The optimizer and schedule given; Adam at 2e-4 * sqrt(2^14 / d_sae) where none is (Gao et al. 2024)."""
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer given; Adam at 2e-4 * sqrt(2^14 / d_sae) where none is (Gao et al. 2024)."""
         if self.optimizer is None:
             lr = 2e-4 * (2**14 / self.autoencoder.d_sae) ** 0.5
-            optimizer: torch.optim.Optimizer = torch.optim.Adam(self.parameters(), lr=lr)
-        else:
-            try:
-                optimizer = self.optimizer(self.parameters())
-            except ValueError as error:
-                raise InputError(f"model.init_args.optimizer: {error}") from None
+            return torch.optim.Adam(self.parameters(), lr=lr)
+        try:
+            optimizer = self.optimizer(self.parameters())
+        except ValueError as error:
+            raise InputError(f"model.init_args.optimizer: {error}") from None
+        if not math.isfinite(lr := optimizer.param_groups[0]["lr"]):
+            raise InputError(f"model.init_args.optimizer: lr is {lr}; it must be a number.")
+        return optimizer
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer and schedule given."""
+        optimizer = self.make_optimizer()
         if self.scheduler is None:
             return {"optimizer": optimizer}
         scheduler = self.scheduler(optimizer)
