@@ -170,9 +170,10 @@ def test_bad_data_leaves_nothing(
     text.write_text('{"content": "a"}\n')
     data = ["--data.model_name", str(tiny_model), "--data.hook_name", "blocks.1.hook_resid_post"]
     data += ["--data.text", "TextFiles", "--data.text.paths", str(text), "--data.cache_dir", str(cache)]
+    data += ["--data.context_length", "64"]
     message = complaint(["fit", *QUICKSTART, *data], capsys)
     assert "line 1 has no text in column 'text'; columns: content." in message
-    assert list(cache.iterdir()) == []
+    assert not cache.exists()
     assert not (tmp_path / "lightning_logs").exists()
 
 
