@@ -142,7 +142,7 @@ def test_bad_members_are_named(
 
 
 BAD_COMMANDS = [
-    (["fitt"], "unknown command 'fitt'; commands: fit, validate, test, predict. Did you mean fit"),
+    (["fitt"], "unknown command 'fitt'; commands: tokenize, fit, validate, test, predict. Did you mean fit"),
     (["fit"], "--data, --model is missing: give --config FILE.yaml"),
     (["fit", "lightning_logs/version_0"], "fit takes no RUN"),
     (["test", "lightning_logs/version_9"], "RUN: 'lightning_logs/version_9' does not exist"),
@@ -173,9 +173,10 @@ def test_bad_data_leaves_nothing(
     text.write_text('{"content": "a"}\n')
     data = ["--data.model_name", str(tiny_model), "--data.hook_name", "blocks.1.hook_resid_post"]
     data += ["--data.text", "TextFiles", "--data.text.paths", str(text), "--data.cache_dir", str(cache)]
+    data += ["--data.context_length", "64"]
     message = complaint(["fit", *QUICKSTART, *data], capsys)
     assert "line 1 has no text in column 'text'; columns: content." in message
-    assert list(cache.iterdir()) == []
+    assert not cache.exists()
     assert not (tmp_path / "lightning_logs").exists()
 
 

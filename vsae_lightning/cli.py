@@ -87,9 +87,15 @@ def _run(command: str, options: list[str]) -> None:
             f"unknown command {command!r}; commands: {', '.join(COMMANDS)}.{did_you_mean(command, COMMANDS)}"
         )
     if options and not options[0].startswith("-"):
-        options = [*_options_of_run(command, options[0]), *options[1:]]
+        try:
+            options = [*_options_of_run(command, options[0]), *options[1:]]
+        except OSError as error:
+            raise InputError(f"RUN: {options[0][:100]!r} cannot be read: {error.strerror}.") from None
     if "--model.help" in options and "--model" in options:  # jsonargparse wants the class behind .help
         options = ["--model.help", *options[options.index("--model") + 1 :][:1]]
+    from vsae_lightning.config_files import read_configs
+
+    read_configs(options)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     from vsae_lightning.training import run
 
@@ -105,11 +111,16 @@ def _options_of_run(command: str, run: str) -> list[str]:
     folder = newest_trained(LOGS) if run == "last" else Path(run)
     checkpoint = folder / CHECKPOINT
     if folder.is_file() or (folder / "shards.json").is_file():
-        checkpoint, folder = folder, folder.resolve().parents[1]
+        checkpoint, folder = folder, folder.resolve().parent.parent
+        if not (folder / "config.yaml").is_file():
+            raise InputError(f"RUN: {run!r} is a file in no run folder; give a run folder, or a checkpoint in one.")
     config = folder / "config.yaml"
     if config.exists() and not checkpoint.exists():
         raise InputError(f"RUN: {str(folder)!r} has no checkpoint yet; see --checkpoint.every_n_steps.")
     for path in (folder, config, checkpoint):
         if not path.exists():
             raise InputError(f"RUN: {str(path)!r} does not exist; give a run folder such as lightning_logs/version_0.")
+    from vsae_lightning.trust import require_trusted_run
+
+    require_trusted_run(config)
     return ["--config", str(config), "--ckpt_path", str(checkpoint)]

@@ -1,6 +1,7 @@
 """The exceptions that the command line prints as one line: what a user can mend, and a run that was stopped."""
 
 import difflib
+import math
 from collections.abc import Iterable
 from signal import Signals
 
@@ -39,7 +40,7 @@ def did_you_mean(name: str, known: Iterable[str], limit: int = 3) -> str:
 
 
 def require_at_least(minimum: float, **values: float) -> None:
-    """Raise `InputError` for the first value below `minimum` (or not a number), by its option's name."""
+    """Raise `InputError` for the first value below `minimum` (or no finite number), by its option's name."""
     for name, value in values.items():
-        if not value >= minimum:
-            raise InputError(f"{name} is {value}; it must be at least {minimum}.")
+        if not minimum <= value < math.inf:
+            raise InputError(f"{name} is {value}; it must be at least {minimum}{' and finite' * (value == math.inf)}.")

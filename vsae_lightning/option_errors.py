@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import textwrap
 from importlib import import_module
 
 from lightning.pytorch import LightningDataModule, LightningModule
@@ -21,22 +22,32 @@ BASES = {
     "prior": Prior,
     "text": TextSource,
 }
+GROUPS = ("trainer", "model", "data", "checkpoint", "config", "ckpt_path", "seed_everything")
 PLACE = r'Parser key "([\w.]+)":'
 
 
 def explain(message: str, command: str, options: list[str]) -> str:
     """The innermost complaint of a message that nests every type that was tried, about one of `options`."""
     message = " ".join(message.split())
-    if lacking := re.search(r"arguments are required: ([\w, ]+)\. Got value: .*?class_path='[\w.]*?(\w+)'", message):
-        return f"{'.'.join(re.findall(PLACE, message))}: {lacking[2]} needs {lacking[1]}."
+    if needing := re.search(r"class_path '([\w.]+)': the following arguments are required: ([\w, ]+)", message):
+        return f"{'.'.join(re.findall(PLACE, message))}: {_name(needing[1])} needs {needing[2].strip()}."
+    if lacking := re.search(r"arguments are required: ([\w, ]+?)(?:\. Got| - Exp).*?class_path='([\w.]+)'", message):
+        return f"{'.'.join(re.findall(PLACE, message))}: {_name(lacking[2])} needs {lacking[1]}."
     if missing := re.search(r"arguments are required: (.*)", message):
         absent = missing[1].replace(f"{command}.", "--")
         return f"{absent} is missing: give --config FILE.yaml, e.g. configs/quickstart.yaml."
     keys = re.findall(PLACE, message)
     place = ".".join(keys)
     if unknown := re.search(r"class_path '([\w.]+)': (?:Option|Key) '([\w.]+)' is not (?:accepted|expected)", message):
-        name = unknown[1].rsplit(".", 1)[-1]
-        return f"{place}: {name} has no option {unknown[2]!r}.{did_you_mean(unknown[2], _options(unknown[1]))}"
+        near = did_you_mean(unknown[2], _options(unknown[1]))
+        return f"{place}: {_name(unknown[1])} has no option {unknown[2]!r}.{near}"
+    if scalar := re.search(r"Expected a <class '(\w+)'> - Expected a dot import path string: (\S+)", message):
+        return f"{place} is {scalar[2]!r}; it must be of type {scalar[1]}."
+    if foreign := re.search(r"Import path does not correspond to a subclass of (\w+) .*?Given value: (\S+)", message):
+        return f"{place}: {foreign[2]!r} is not a {foreign[1]}; give class_path{_known(keys)}."
+    if absent_class := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message):
+        near = did_you_mean(absent_class[2], dir(import_module(absent_class[1])))
+        return f"{place}: there is no class '{absent_class[1]}.{absent_class[2]}'.{near}"
     if no_class := re.search(
         r"(?:Expected a dot import path string: |No module named |Unable to import )(\S+)", message
     ):
@@ -49,17 +60,17 @@ def explain(message: str, command: str, options: list[str]) -> str:
         choices = union[1].replace("<class '", "").replace("'>", "").replace("typing.", "")
         return f"{place} is {union[2]!r}; it must be one of: {choices}."
     if refused := re.search(r"Option '(\w+)' is not accepted\. Got value: .*?class_path='([\w.]+)'", message):
-        name = refused[2].rsplit(".", 1)[-1]
         near = did_you_mean(refused[1], _options(refused[2]))
-        return f"{place}: {name} has no option {refused[1]!r}.{near}"
+        return f"{place}: {_name(refused[2])} has no option {refused[1]!r}.{near}"
     if stray := re.search(r"unrecognized arguments: --([\w.]+)", message):
-        typed = next((option for option in options if stray[1] in option), f"--{stray[1]}").split("=")[0]
-        group, _, path = typed.lstrip("-").partition(".")
-        owners = (
-            ["lightning.pytorch.Trainer"] if group == "trainer" else [f"vsae_lightning.{c}" for c in _classes(group)]
-        )
-        names = {name for owner in owners for name in _options(owner)}
-        return f"there is no option {typed}.{did_you_mean(path.split('.')[0], sorted(names))}"
+        return _no_option(next((option for option in options if stray[1] in option), f"--{stray[1]}").split("=")[0])
+    if in_file := re.search(r"does not accept option '([\w.]+)'", message):
+        return _no_option(f"--{in_file[1]}")
+    if no_file := re.search(r"Unable to load config '(.*?)'", message):
+        return f"{place} is {no_file[1]!r}; give options below it, one by one."
+    if classless := re.search(r"Not a valid subclass of (\w+) .*? Given value: (.*?)(?: - Expected a |$)", message):
+        given = textwrap.shorten(classless[2], 60, placeholder="...")
+        return f"{place} is {given}, not a {classless[1]}; give class_path{_known(keys)} and init_args."
     if keys and (nested := re.search(r"NestedArg\(key='([\w.]+)', val=(.*?)\)", message)):
         return f"{keys[0]}.{nested[1]} cannot be set to {nested[2]}: no such member or option, or not such a value."
     return message
@@ -80,3 +91,21 @@ def _classes(option: str) -> list[str]:
 def _options(class_path: str) -> list[str]:
     module, name = class_path.rsplit(".", 1)
     return list(inspect.signature(getattr(import_module(module), name)).parameters)
+
+
+def _no_option(typed: str) -> str:
+    """That an option does not exist, with those that are near."""
+    group, _, path = typed.lstrip("-").partition(".")
+    owners = ["lightning.pytorch.Trainer"] if group == "trainer" else [f"vsae_lightning.{c}" for c in _classes(group)]
+    names = {name for owner in owners for name in _options(owner)}
+    near = did_you_mean(path.split(".")[0], sorted(names)) if names else did_you_mean(group, GROUPS)
+    return f"there is no option {typed}.{near}"
+
+
+def _name(class_path: str) -> str:
+    return class_path.rsplit(".", 1)[-1]
+
+
+def _known(keys: list[str]) -> str:
+    known = _classes(keys[-1] if keys else "")
+    return f" (one of {', '.join(known)})" if known else ""

@@ -5,7 +5,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from vsae_lightning.autoencoders.storage import describe_checkpoint
+from vsae_lightning.autoencoders.storage import describe_checkpoint, require_parts
 from vsae_lightning.errors import InputError
 from vsae_lightning.runs import CHECKPOINT, newest_of
 
@@ -18,8 +18,9 @@ class Resumption:
         folder: Of the run; None for a checkpoint that is in none.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, trains: bool) -> None:
         self.checkpoint = describe_checkpoint(path)
+        require_parts(path, self.checkpoint, trains)
         run = path.absolute().parents[1]
         self.folder = run if (run / "config.yaml").is_file() else None
 

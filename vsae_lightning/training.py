@@ -5,15 +5,17 @@ import signal
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import yaml
 from jsonargparse import ArgumentError, Namespace
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
 from rich.console import Console
 
+from vsae_lightning.autoencoders.storage import require_state
 from vsae_lightning.callbacks import (
     DeadFeatures,
     DictionaryRecovery,
@@ -30,6 +32,7 @@ from vsae_lightning.checkpoint_files import CheckpointFiles
 from vsae_lightning.data.datamodule import ActivationDataModule
 from vsae_lightning.data.synthetic import SyntheticDataModule
 from vsae_lightning.errors import InputError, RunStopped, input_error_behind
+from vsae_lightning.modules.base import AutoencoderModule
 from vsae_lightning.modules.ensemble import Ensemble
 from vsae_lightning.modules.members import MembersModule
 from vsae_lightning.modules.sae import SAE
@@ -40,6 +43,7 @@ from vsae_lightning.resuming import Resumption, RunFinished, checkpoint_of, last
 from vsae_lightning.run_logger import RunLogger
 from vsae_lightning.runs import CHECKPOINT, LOGS, newest_trained
 from vsae_lightning.slurm import requeue
+from vsae_lightning.trainer_options import require_seed, require_sound_options
 
 TRAINER_DEFAULTS = {
     "max_epochs": -1,
@@ -86,7 +90,7 @@ class TrainingCLI(LightningCLI):
         if not Path(config.ckpt_path).exists():
             raise InputError(f"ckpt_path: there is no file {str(config.ckpt_path)!r}.")
         config.ckpt_path = str(config.ckpt_path)
-        self.resumed = Resumption(Path(config.ckpt_path))
+        self.resumed = Resumption(Path(config.ckpt_path), trains=command == "fit")
         irrelevant = ("d_in", "scheduler", "torch_compile", *(("optimizer",) if command != "fit" else ()))
         self.resumed.refuse_other_model(config.model.as_dict(), irrelevant)
         if command == "fit":
@@ -102,8 +106,8 @@ class TrainingCLI(LightningCLI):
         """An evaluation belongs to the run of its checkpoint: it logs no run of its own."""
         assert self.subcommand is not None
         config = self.config[self.subcommand]
-        if config.trainer.precision in ("bf16-true", "16-true"):
-            raise InputError(f"trainer.precision is {config.trainer.precision!r}; use bf16-mixed, or 32-true.")
+        require_sound_options(config, fits=self.subcommand == "fit")
+        config.weights_only = True
         if self.subcommand == "fit":
             interval, steps = config.trainer.val_check_interval, config.trainer.max_steps
             batches = steps * config.trainer.accumulate_grad_batches
@@ -120,13 +124,30 @@ class TrainingCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         self.trainer.strategy.checkpoint_io = CheckpointFiles()
+        _require_shared_lanes(self.datamodule, self.trainer.world_size)
+        if self.subcommand == "fit":
+            _require_optimizers(self.model)
+            _require_a_place(self.trainer)
         if self.folder is not None and isinstance(self.trainer.logger, RunLogger):
             self.trainer.logger.go_on(self.folder, self.resumed.step if self.resumed else 0)
         if self.resumed is None:
             return
-        trained, given = self.resumed.checkpoint["hyper_parameters"]["d_in"], self.datamodule.d_in
+        given = self.datamodule.d_in
+        trained = self.resumed.checkpoint["hyper_parameters"].get("d_in", given)
         if trained != given:
             raise InputError(f"the checkpoint has d_in {trained}, but the activations of this data have {given}.")
+        path = Path(self.config[self.subcommand].ckpt_path)
+        require_state(path, self.resumed.checkpoint, self.model.state_dict())
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (TypeError, ValueError, MisconfigurationException) as error:  # of options that exclude each other
+            raise InputError(f"trainer: {error}") from None
+
+    def _set_seed(self) -> None:
+        require_seed(self.config[self.subcommand].seed_everything)
+        super()._set_seed()
 
     def _last_of_this_run(self, config: Namespace) -> Path | None:
         plain = yaml.safe_load(self._parser("fit").dump(config, skip_none=False))
@@ -196,8 +217,31 @@ def run(command: str, options: list[str]) -> None:
     except RunFinished as finished:
         report_finished(finished.folder)
         return
+    except (FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+        raise InputError(f"{error.filename!r} cannot be used: {error.strerror}.") from None
     if command != "tokenize":
         report(cli.trainer, command)
+
+
+def _require_optimizers(model: MembersModule) -> None:
+    """Learning rates and their like are judged by the optimizer; ask it before any text is read."""
+    for member in model.members().values():
+        if isinstance(member, AutoencoderModule):
+            member.make_optimizer()
+
+
+def _require_a_place(trainer: Trainer) -> None:
+    """Runs land in a folder; something else may have its name."""
+    root = getattr(trainer.logger, "root_dir", None)
+    if root is not None and Path(root).exists() and not Path(root).is_dir():
+        raise InputError(f"trainer.logger: runs land in {str(root)!r}, which is not a folder.")
+
+
+def _require_shared_lanes(data: LightningDataModule, ranks: int) -> None:
+    """Known before any rank is started, and any file written."""
+    lanes = getattr(data, "lanes", ranks)
+    if lanes % ranks:
+        raise InputError(f"data.lanes is {lanes}; it must be a multiple of the {ranks} ranks (trainer.devices).")
 
 
 def _quieten() -> None:

@@ -124,7 +124,7 @@ def test_validation_consumes_no_training_rows(
         recorder, datamodule=data_module()
     )
     assert recorder.positions == ten_steps.positions
-    assert len(recorder.held_out["validation"]) == 3 * 2
+    assert len(recorder.held_out["validation"]) == 6 * 2
     for batch, expected in zip(recorder.batches, ten_steps.batches, strict=True):
         assert torch.equal(batch.activations, expected.activations)
 

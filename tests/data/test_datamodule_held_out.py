@@ -81,7 +81,7 @@ def test_held_out_documents_are_in_no_training_batch(ten_steps: Recorder, corpus
 
 def test_the_width_and_every_error_come_before_weights_and_text(tiny_model: Path, tmp_path: Path) -> None:
     shutil.copy(tiny_model / "config.json", tmp_path)
-    data = ActivationDataModule(str(tmp_path), "blocks.2.mlp.hook_post", text=Unreadable())
+    data = ActivationDataModule(str(tmp_path), "blocks.2.mlp.hook_post", text=Unreadable(), context_length=64)
     assert data.d_in == 96
     assert data.batch_size == 4096
     with pytest.raises(InputError, match="no hook"):
@@ -107,7 +107,7 @@ def test_sizes_that_do_not_fit_are_errors(data_module: DataModuleMaker, change: 
 
 
 def test_the_text_is_the_bundled_one_by_default(tiny_model: Path) -> None:
-    assert isinstance(ActivationDataModule(str(tiny_model), HOOK).text, BundledText)
+    assert isinstance(ActivationDataModule(str(tiny_model), HOOK, context_length=64).text, BundledText)
 
 
 def test_the_seed_is_its_own_or_that_of_seed_everything(

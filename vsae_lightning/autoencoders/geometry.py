@@ -4,10 +4,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vsae_lightning.errors import InputError
+
 
 def random_directions(d_sae: int, d_in: int, norm: float, seed: int) -> Float[Tensor, "d_sae d_in"]:
     """Decoder rows of the given norm, uniform on the sphere, a function of the seed alone."""
-    rows = torch.randn(d_sae, d_in, generator=torch.Generator().manual_seed(seed))
+    try:
+        rows = torch.randn(d_sae, d_in, generator=torch.Generator().manual_seed(seed))
+    except (RuntimeError, MemoryError, TypeError):  # the last for more than 64 bits can say
+        raise InputError(f"d_sae is {d_sae}; so many rows of {d_in} numbers do not fit into memory.") from None
     return norm * torch.nn.functional.normalize(rows, dim=-1)
 
 

@@ -1,7 +1,9 @@
 """Autoencoders on disk: read from a run folder, a checkpoint or an exported folder; write the last."""
 
 import json
+import math
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from vsae_lightning.files import replacing, write_json
 
 CONFIG_FILE = "autoencoder.json"
 WEIGHTS_FILE = "autoencoder.safetensors"
+MAX_CONFIG_BYTES = 1_000_000
 AUTOENCODERS = {cls.__name__: cls for cls in (SparseAutoencoder, VariationalAutoencoder)}
 SPARSIFIERS: dict[str, type[Any]] = {
     cls.__name__: cls for cls in (Dense, ReLU, JumpReLU, Gated, TopK, BatchTopK, ProbabilisticTopK, Matryoshka)
@@ -45,12 +48,8 @@ def load(path: str | Path, device: str | torch.device = "cpu", member: str | Non
     if (path / CONFIG_FILE).is_file():
         return _load_exported(path).to(device).requires_grad_(False)
     config, state = _member(path, read_checkpoint(find_checkpoint(path)), member)
-    try:
-        autoencoder = build(config)
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{path}: not the description of an autoencoder of this package ({error}).") from None
-    _load_weights(autoencoder, _under("autoencoder.", state))
-    autoencoder.fold_input_scaling(state["input_mean"], state["input_scale"])
+    autoencoder = _restore(path, config, _under("autoencoder.", state))
+    autoencoder.fold_input_scaling(*_input_scaling(path, state, autoencoder.d_in))
     return autoencoder.to(device).requires_grad_(False)
 
 
@@ -115,12 +114,42 @@ def _read_file(path: Path, in_memory: bool) -> Any:
 
 
 def _checked(path: Path, checkpoint: Any) -> dict[str, Any]:
-    required = {"state_dict", "hyper_parameters"}
-    if not isinstance(checkpoint, dict) or not (
-        required | {"autoencoder"} <= checkpoint.keys() or required | {"members"} <= checkpoint.keys()
-    ):
+    if not isinstance(checkpoint, dict) or not _is_ours(checkpoint):
         raise InputError(f"{path}: a checkpoint, but not one of vsae_lightning.")
     return checkpoint
+
+
+def require_parts(path: Path, checkpoint: dict[str, Any], resume: bool) -> None:
+    """Raise `InputError` for a checkpoint without a part that the trainer needs, to go on from it if `resume`."""
+    parts = {"global_step": int, "epoch": int, "loops": dict}
+    if resume:
+        parts |= {"optimizer_states": list, "lr_schedulers": list}
+    for name, kind in parts.items():
+        if not isinstance(checkpoint.get(name), kind):
+            raise InputError(f"{path}: a checkpoint without {name!r}; it is not whole, or was changed by hand.")
+
+
+def require_state(path: Path, checkpoint: dict[str, Any], expected: dict[str, Tensor]) -> None:
+    """Raise `InputError` where the state is not, by name, shape and kind, that of the module, or holds nan."""
+    stored = {name: value for name, value in checkpoint["state_dict"].items() if value is not None}
+    sliced = checkpoint["state_dict"].keys() - stored.keys()  # of a sharded one, which its index describes
+    if sliced and not is_sharded(path):
+        raise InputError(f"{path}: a checkpoint without values for {_some(sliced)}.")
+    _require_weights(path, stored, {name: value for name, value in expected.items() if name not in sliced})
+
+
+def _is_ours(checkpoint: dict[str, Any]) -> bool:
+    """Whether a checkpoint has the parts that one of this package has, each of its kind."""
+    state, described = checkpoint.get("state_dict"), checkpoint.get("hyper_parameters")
+    autoencoder, members = checkpoint.get("autoencoder"), checkpoint.get("members")
+    return (
+        isinstance(state, dict)
+        and all(isinstance(value, Tensor | None) for value in state.values())
+        and isinstance(described, dict)
+        and isinstance(described.get("_class_path"), str)
+        and isinstance(described.get("d_in", 0), int)  # a module built in Python keeps less
+        and (isinstance(autoencoder, dict) or isinstance(members, dict))
+    )
 
 
 def build(config: dict[str, Any]) -> SparseAutoencoder:
@@ -155,6 +184,8 @@ def _member(path: Path, checkpoint: dict[str, Any], member: str | None) -> tuple
     if member not in members:
         given = "is an ensemble" if member is None else f"has no member {member!r}"
         raise InputError(f"{path} {given}; give one of its members: {', '.join(members)}.")
+    if not isinstance(members[member], dict) or "autoencoder" not in members[member]:
+        raise InputError(f"{path}: its member {member!r} is not described.")
     return members[member]["autoencoder"], _under(f"arms.{member}.", state)
 
 
@@ -164,19 +195,65 @@ def _under(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _load_exported(folder: Path) -> SparseAutoencoder:
     try:
+        if (folder / CONFIG_FILE).stat().st_size > MAX_CONFIG_BYTES:
+            raise InputError(f"{folder}: {CONFIG_FILE} has more than {MAX_CONFIG_BYTES:,} bytes, too many for one.")
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         weights = load_file(folder / WEIGHTS_FILE)
-        autoencoder = build(config)
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise InputError(f"{folder}: not a readable exported autoencoder ({error}).") from None
-    _load_weights(autoencoder, weights)
+    return _restore(folder, config, weights)
+
+
+def _restore(path: Path, config: Any, weights: dict[str, Tensor]) -> SparseAutoencoder:
+    """The autoencoder that a file describes, with its weights; nothing larger than they are is allocated."""
+    try:
+        _require_size(path, config["init_args"], weights)
+        autoencoder = build(config)
+        state = autoencoder.state_dict()
+    except InputError as error:
+        raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, RecursionError) as error:
+        raise InputError(f"{path}: not the description of an autoencoder of this package ({error}).") from None
+    _require_weights(path, weights, state)
+    autoencoder.load_state_dict(weights)
     return autoencoder
 
 
-def _load_weights(autoencoder: SparseAutoencoder, weights: dict[str, Tensor]) -> None:
-    try:
-        autoencoder.load_state_dict(weights)
-    except RuntimeError as error:
-        raise InputError(f"the weights do not fit the configuration: {' '.join(str(error).split())[:200]}") from None
+def _require_size(path: Path, described: dict[str, Any], weights: dict[str, Tensor]) -> None:
+    sizes = [described["d_sae"], described["d_in"]]
+    stored = list(weights["W_dec"].shape) if "W_dec" in weights else None
+    if sizes != stored:
+        raise InputError(
+            f"{path}: the weights do not fit the configuration: d_sae, d_in are {sizes}, but W_dec is {stored}."
+        )
+
+
+def _require_weights(path: Path, weights: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Refuse weights that are not, by name, shape and kind, what is expected, or hold nan."""
+    for what, names in (("lack", expected.keys() - weights.keys()), ("have, beyond it,", weights.keys() - expected)):
+        if names:
+            raise InputError(f"{path}: the weights do not fit the configuration: they {what} {_some(names)}.")
+    for name, tensor in weights.items():
+        if tensor.shape != expected[name].shape:
+            raise InputError(
+                f"{path}: the weights do not fit the configuration: {name} is {list(tensor.shape)}, "
+                f"but must be {list(expected[name].shape)}."
+            )
+        if tensor.is_floating_point() != expected[name].is_floating_point():
+            raise InputError(f"{path}: {name} holds {tensor.dtype}, but must hold {expected[name].dtype}.")
+        if tensor.isnan().any():
+            raise InputError(f"{path}: {name} holds nan: its training diverged, or the file was damaged.")
+
+
+def _some(names: Iterable[str], most: int = 3) -> str:
+    listed = sorted(names)
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
+
+
+def _input_scaling(path: Path, state: dict[str, Tensor], d_in: int) -> tuple[Tensor, Tensor]:
+    mean, scale = state.get("input_mean"), state.get("input_scale")
+    if mean is None or scale is None or mean.shape != (d_in,) or scale.numel() != 1 or not 0 < float(scale) < math.inf:
+        raise InputError(f"{path}: its input_mean and input_scale are not those of a run.")
+    return mean, scale

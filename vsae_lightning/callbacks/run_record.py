@@ -103,7 +103,7 @@ class RunRecord(SaveConfigCallback):
             assert trainer.logger is not None
             trainer.logger.finalize("failed")
             shutil.rmtree(folder, ignore_errors=True)
-            with suppress(OSError):  # of other runs
+            with suppress(OSError):  # there are other runs
                 Path(folder).parent.rmdir()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -96,7 +96,10 @@ class ActivationDataModule(LightningDataModule):
             max_norm_ratio,
             global_seed() if seed is None else seed,
         )
+        if max_tokens is not None:
+            require_at_least(1, max_tokens=max_tokens)
         self.model = LanguageModel(model_name, hook_name, dtype)
+        self.model.require_positions(context_length)
         self.text = text or BundledText()
         self.context_length = context_length
         self.prepend_bos = prepend_bos
@@ -121,8 +124,14 @@ class ActivationDataModule(LightningDataModule):
         """Activations per step, over all ranks."""
         return self.layout.batch_size
 
+    @property
+    def lanes(self) -> int:
+        """Independent parts of the stream, over all ranks."""
+        return self.layout.lanes
+
     def prepare_data(self) -> None:
         require_an_end(self.trainer)
+        self.model.require_weights()
         self.tokens = self.tokenize()
 
     def setup(self, stage: str) -> None:

@@ -1,5 +1,6 @@
 """Tokens to activations at one hook of a language model, stopping there (TransformerLens)."""
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -8,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vsae_lightning.data.hub import require_available
+from vsae_lightning.data.model_folder import require_weights
 from vsae_lightning.data.text import BUNDLED
 from vsae_lightning.errors import InputError, did_you_mean
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 RESIDUAL_HOOKS = ("hook_resid_pre", "hook_resid_post", "hook_attn_out", "hook_mlp_out")
+MAX_SIZE = 10_000_000
 MLP_HOOKS = ("mlp.hook_pre", "mlp.hook_post")
 
 
@@ -50,7 +53,7 @@ class LanguageModel:
         if Path(self.source).is_dir() and not (Path(self.source) / "tokenizer.json").is_file():
             raise InputError(f"model_name: {self.model_name!r} has no tokenizer.json; save its fast tokenizer there.")
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self.source)
+            tokenizer = AutoTokenizer.from_pretrained(self.source, trust_remote_code=False)
         except Exception as error:
             raise self._unusable("tokenizer", error) from None
         if len(tokenizer) > self.config.get_text_config().vocab_size:
@@ -58,6 +61,17 @@ class LanguageModel:
         if not tokenizer.is_fast:
             raise InputError(f"model_name: {self.model_name!r} has no fast tokenizer, which is needed.")
         return tokenizer
+
+    def require_positions(self, context_length: int) -> None:
+        """Raise `InputError` where sequences are longer than the model has positions."""
+        most = getattr(self.config.get_text_config(), "max_position_embeddings", None)
+        if most is not None and context_length > most:
+            raise InputError(f"context_length is {context_length}; {self.model_name!r} has {most} positions.")
+
+    def require_weights(self) -> None:
+        """Raise `InputError` where a local model's weights are missing, torn or another's; none are loaded."""
+        if Path(self.source).is_dir():
+            require_weights(Path(self.source), self.config)
 
     def load(self, device: torch.device | str) -> None:
         """Load the weights, frozen, onto `device`."""
@@ -98,8 +112,7 @@ class LanguageModel:
         return captured[0]
 
     def _unusable(self, what: str, error: Exception) -> InputError:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        return InputError(f"model_name: the {what} of {self.model_name!r} cannot be loaded: {reason}")
+        return InputError(f"model_name: the {what} of {self.model_name!r} cannot be loaded: {_reason(error)}")
 
     def _width(self) -> int:
         config = self.config.get_text_config()
@@ -141,6 +154,20 @@ def _read_config(model_name: str, source: str) -> "PretrainedConfig":
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise InputError(f"model_name: {model_name!r} has no usable config: {str(error).splitlines()[0]}") from None
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except Exception as error:  # transformers trips over whatever JSON may hold
+        raise InputError(f"model_name: {model_name!r} has no usable config: {_reason(error)}") from None
+    _require_size(model_name, config.get_text_config())
+    return config
+
+
+def _require_size(model_name: str, config: "PretrainedConfig") -> None:
+    """Refuse what is no language model, or one of a size that nobody has."""
+    for name in ("num_hidden_layers", "hidden_size", "vocab_size"):
+        size = getattr(config, name, None)
+        if not isinstance(size, int) or not 1 <= size <= MAX_SIZE:
+            raise InputError(f"model_name: {model_name!r} has no usable config: its {name} is {size!r}.")
+
+
+def _reason(error: Exception) -> str:
+    return textwrap.shorten(str(error), 200, placeholder="...") or type(error).__name__

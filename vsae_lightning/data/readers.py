@@ -76,14 +76,17 @@ def _parse(path: Path, number: int, line: bytes) -> Any:
         raise InputError(f"{path}: line {number} is not UTF-8; convert the file, e.g. with iconv.") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: line {number} is not JSON ({error.msg}).") from None
+    except RecursionError:
+        raise InputError(f"{path}: line {number} is not JSON of a text (brackets too deep).") from None
 
 
 def _field(path: Path, place: str, row: Any, column: str) -> str:
     if not isinstance(row, dict) or not isinstance(row.get(column), str):
         columns = list(row) if isinstance(row, dict) else []
+        instead = f", but {type(row[column]).__name__}" if column in columns else ""
         raise InputError(
-            f"{path}: {place} has no text in column {column!r}; columns: {', '.join(columns) or 'none'}."
-            + did_you_mean(column, columns)
+            f"{path}: {place} has no text in column {column!r}{instead}; columns: {', '.join(columns) or 'none'}."
+            + did_you_mean(column, [name for name in columns if name != column])
         )
     text: str = row[column]
     return text

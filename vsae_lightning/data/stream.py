@@ -73,7 +73,7 @@ class StreamLayout:
         for name in ("batch_size", "block_sequences"):
             if getattr(self, name) % self.lanes:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be a multiple of lanes, {self.lanes}.")
-        if self.max_norm_ratio is not None and self.max_norm_ratio <= 1:
+        if self.max_norm_ratio is not None and not self.max_norm_ratio > 1:
             raise InputError(f"max_norm_ratio is {self.max_norm_ratio}; it must be larger than 1.")
 
     @property

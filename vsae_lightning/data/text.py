@@ -73,6 +73,8 @@ class TextFiles(TextSource):
         held_out_fraction: float = 0.02,
     ) -> None:
         check_fraction(held_out_fraction)
+        if not paths:
+            raise InputError(f"text.init_args.paths is {paths!r}; give a file, a glob or several.")
         self.paths = [path for pattern in ([paths] if isinstance(paths, str) else paths) for path in _expand(pattern)]
         self.column = column
         self.separator = separator
@@ -218,7 +220,8 @@ def _expand(pattern: str) -> list[Path]:
     names = glob(str(Path(pattern).expanduser()), recursive=True)  # noqa: PTH207, Path.glob takes no absolute pattern
     found = sorted(Path(name) for name in names if Path(name).is_file())
     if not found:
-        raise InputError(f"text.init_args.paths: {pattern!r} matches no file.")
+        instead = f"; it is a folder, so give '{pattern}/*.jsonl' or the like" if names else ""
+        raise InputError(f"text.init_args.paths: {pattern!r} matches no file{instead}.")
     return found
 
 

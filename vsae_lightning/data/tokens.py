@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -127,7 +127,7 @@ class _Packer:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Keep other processes, on other machines too, from making the same store."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = _make_folder(folder.parent)
     lock = FileLock(folder.with_suffix(".lock"))
     try:
         with lock:
@@ -137,6 +137,7 @@ def _alone(folder: Path) -> Iterator[None]:
             yield
     finally:
         Path(lock.lock_file).unlink(missing_ok=True)
+        _remove_empty(new)
 
 
 def _write(folder: Path, packer: _Packer, documents: Iterator[Document], max_tokens: int | None) -> None:
@@ -165,6 +166,22 @@ def _write(folder: Path, packer: _Packer, documents: Iterator[Document], max_tok
         to_disk(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _make_folder(folder: Path) -> list[Path]:
+    """Make a folder and those above it; returns the new ones, from the innermost."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cache_dir: {str(folder)!r} cannot be a folder: {error.strerror}.") from None
+    return new
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):  # it holds a store by now
+            folder.rmdir()
 
 
 def _write_rows(folder: Path, packer: _Packer, documents: Iterator[Document], max_tokens: int | None) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """What every LightningModule here shares: steps, optimizer, schedules, feature usage, logging."""
 
+import math
 from abc import abstractmethod
 from typing import Any, Literal, cast
 
@@ -32,13 +33,14 @@ from vsae_lightning.modules.forward import (
 from vsae_lightning.modules.gate_kl import gate_kl, usage
 from vsae_lightning.modules.held_out import HeldOutMetrics
 from vsae_lightning.modules.hyperparameters import save_plain_hyperparameters
+from vsae_lightning.modules.noise import standard_normal
 from vsae_lightning.modules.ranks import RankedModule
 from vsae_lightning.modules.resampling import resample_dead_
 from vsae_lightning.modules.schedules import WarmupDecay
 from vsae_lightning.modules.terms import LossTerms
 from vsae_lightning.modules.usage import FeatureUsage
 from vsae_lightning.modules.warmup import linear_warmup
-from vsae_lightning.seeding import GRANULE_ROWS, generator, granules
+from vsae_lightning.seeding import generator
 
 Encoder = Literal["free", "aligned"]
 Decoder = Literal["unit", "free"]
@@ -132,17 +134,8 @@ class AutoencoderModule(RankedModule):
         """The noise of a training batch, in equal parts for each lane: a function of (seed, lane, row) alone."""
         if self.noise_width == 0:
             return None
-        shards = self.noise_shards
-        noise = torch.empty(rows, self.noise_width // shards.count, device=self.device)
-        for part, lane in zip(noise.view(len(lanes), -1, noise.shape[1]), lanes, strict=True):
-            for granule, wanted, place in granules(first_row, len(part)):
-                chance = generator(self.device, "noise", self.autoencoder.seed, lane, granule)
-                if wanted == slice(0, GRANULE_ROWS) and shards.count == 1:
-                    part[place].normal_(generator=chance)
-                else:
-                    whole = part.new_empty(GRANULE_ROWS, self.noise_width).normal_(generator=chance)
-                    part[place] = shards.slice(whole[wanted])
-        return noise
+        seed, device = self.autoencoder.seed, self.device
+        return standard_normal(seed, rows, self.noise_width, first_row, lanes, self.noise_shards, device)
 
     def loss(
         self, x: Float[Tensor, "batch d_in"], step: int = 0, noise: Float[Tensor, "batch width"] | None = None
@@ -319,16 +312,22 @@ class AutoencoderModule(RankedModule):
             self.usage.restart(dead)
             self._candidates = None
 
-    def configure_optimizers(self) -> Any:
-        """The optimizer and schedule given; Adam at 2e-4 * sqrt(2^14 / d_sae) where none is (Gao et al. 2024)."""
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer given; Adam at 2e-4 * sqrt(2^14 / d_sae) where none is (Gao et al. 2024)."""
         if self.optimizer is None:
             lr = 2e-4 * (2**14 / self.autoencoder.d_sae) ** 0.5
-            optimizer: torch.optim.Optimizer = torch.optim.Adam(self.parameters(), lr=lr)
-        else:
-            try:
-                optimizer = self.optimizer(self.parameters())
-            except ValueError as error:
-                raise InputError(f"model.init_args.optimizer: {error}") from None
+            return torch.optim.Adam(self.parameters(), lr=lr)
+        try:
+            optimizer = self.optimizer(self.parameters())
+        except ValueError as error:
+            raise InputError(f"model.init_args.optimizer: {error}") from None
+        if not math.isfinite(lr := optimizer.param_groups[0]["lr"]):
+            raise InputError(f"model.init_args.optimizer: lr is {lr}; it must be a number.")
+        return optimizer
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer and schedule given."""
+        optimizer = self.make_optimizer()
         if self.scheduler is None:
             return {"optimizer": optimizer}
         scheduler = self.scheduler(optimizer)

@@ -2,7 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Float
 from lightning.pytorch import LightningModule
@@ -10,11 +11,16 @@ from torch import Tensor
 
 from vsae_lightning.autoencoders.base import SparseAutoencoder
 from vsae_lightning.autoencoders.latents import Latents
+from vsae_lightning.autoencoders.storage import read_checkpoint
 from vsae_lightning.batches import HeldOutBatch, SyntheticBatch
+from vsae_lightning.errors import InputError
 from vsae_lightning.log_keys import log_key
 from vsae_lightning.modules.forward import ForwardPass
 from vsae_lightning.modules.held_out import HeldOutMetrics
 from vsae_lightning.modules.usage import FeatureUsage
+from vsae_lightning.trust import require_trusted_module
+
+Loaded = TypeVar("Loaded", bound=LightningModule)
 
 
 @runtime_checkable
@@ -38,6 +44,33 @@ class Member(Protocol):
 
 class MembersModule(LightningModule, ABC):
     """Validates, tests and predicts with each of its members; logs `stage/metric`, or `stage/NAME/metric`."""
+
+    @classmethod
+    def load_from_checkpoint(
+        cls: type[Loaded],
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,
+    ) -> Loaded:
+        """A module rebuilt from its checkpoint, as of Lightning, but without executing code that the file names.
+
+        The hyper-parameters may name this class, and classes of vsae_lightning, torch.optim and lightning.pytorch;
+        give anything else, such as an optimizer of your own, as a keyword argument.
+        `LightningModule.load_from_checkpoint`, called on the base class, is out of reach from here: Lightning lets
+        it build imported modules alone, but imports whatever their hyper-parameters name.
+
+        Raises:
+            InputError: The file is no checkpoint of this package, or names code of elsewhere.
+        """
+        if hparams_file is not None or weights_only is False:
+            raise InputError("load_from_checkpoint: hparams_file and weights_only=False could execute code.")
+        described = dict(read_checkpoint(Path(checkpoint_path))["hyper_parameters"])
+        given = {name: value for name, value in described.items() if name not in kwargs}
+        require_trusted_module(Path(checkpoint_path), given, f"{cls.__module__}.{cls.__qualname__}")
+        return super().load_from_checkpoint(checkpoint_path, map_location, None, strict, True, **kwargs)
 
     @abstractmethod
     def members(self) -> Mapping[str, Member]:
