@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import vsae_lightning as vl
@@ -148,7 +147,8 @@ def test_explained_variance_of_the_test_is_recomputed(run: Path, tiny_model: Pat
 
 def test_predicted_latents_are_those_of_the_tokens(run: Path, tiny_model: Path) -> None:
     main(["predict", str(run)])
-    shards = [load_file(path) for path in sorted((run / "latents").iterdir())]
+    shards = list(vl.read_latents(run / "latents"))
+    assert len(shards) == len(list((run / "latents").glob("*.safetensors"))) > 1
     whole = {name: torch.cat([shard[name] for shard in shards]) for name in shards[0]}
     assert set(whole) == {"values", "indices", "token_ids", "positions", "sequences"}
     assert whole["values"].shape[1] == 6
@@ -164,6 +164,25 @@ def test_predicted_latents_are_those_of_the_tokens(run: Path, tiny_model: Path) 
     assert whole["token_ids"][first].tolist() == ids[1:]
     expected = vl.load(run).encode(model.activations(torch.tensor([ids]))[0, 1:])
     torch.testing.assert_close(stored, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_latents_that_are_not_whole_are_refused(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "latents"
+    main(["predict", str(run), "--latents.folder", str(folder)])
+    shard = sorted(folder.glob("*.safetensors"))[1]
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(vl.InputError, match=f"{shard.name}: not what vsae predict wrote"):
+        next(vl.read_latents(folder))
+    shard.unlink()
+    with pytest.raises(vl.InputError, match=f"{shard.name}: not what vsae predict wrote"):
+        next(vl.read_latents(folder))
+    (folder / "index.json").write_text('{"shards": {"../run.yaml": {}}}')
+    with pytest.raises(vl.InputError, match="not what vsae predict wrote"):
+        next(vl.read_latents(folder))
+    (folder / "index.json").unlink()  # as where it was killed
+    with pytest.raises(vl.InputError, match="holds no whole latents"):
+        next(vl.read_latents(folder))
 
 
 def test_contradicting_the_checkpoint_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vsae_lightning.data.synthetic import SyntheticDataModule
     from vsae_lightning.data.text import BundledText, HuggingFaceText, TextFiles, TextSource
     from vsae_lightning.errors import InputError
+    from vsae_lightning.latent_shards import read_latents
     from vsae_lightning.modules.ensemble import Ensemble
     from vsae_lightning.modules.sae import SAE
     from vsae_lightning.modules.schedules import WarmupDecay
@@ -60,6 +61,7 @@ _HOMES = {
     "TextFiles": "data.text",
     "TextSource": "data.text",
     "InputError": "errors",
+    "read_latents": "latent_shards",
     "Ensemble": "modules.ensemble",
     "SAE": "modules.sae",
     "WarmupDecay": "modules.schedules",
@@ -100,6 +102,7 @@ __all__ = [
     "WarmupDecay",
     "__version__",
     "load",
+    "read_latents",
     "save",
 ]
 

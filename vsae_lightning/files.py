@@ -52,6 +52,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def record(path: Path) -> dict[str, Any]:
+    """What tells a file from any other: its size in bytes, and its SHA-256."""
+    return {"size": path.stat().st_size, "sha256": sha256(path)}
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write JSON; a number that is not finite, which JSON cannot say, becomes null."""
     with replacing(path) as temporary:

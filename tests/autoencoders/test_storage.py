@@ -94,3 +94,11 @@ def test_only_autoencoders_of_the_package_can_be_named() -> None:
     config["class_name"] = "Linear"
     with pytest.raises(vl.InputError, match="unknown autoencoder 'Linear'"):
         build(config)
+
+
+def test_halves_of_two_exports_are_refused(tmp_path: Path) -> None:
+    for seed, folder in ((1, "one"), (2, "other")):
+        vl.save(vl.SparseAutoencoder(4, 8, vl.TopK(2), seed=seed), tmp_path / folder)
+    (tmp_path / "other" / "autoencoder.safetensors").replace(tmp_path / "one" / "autoencoder.safetensors")
+    with pytest.raises(vl.InputError, match=r"one/autoencoder\.safetensors: not the weights that autoencoder\.json"):
+        vl.load(tmp_path / "one")

@@ -20,7 +20,7 @@ from vsae_lightning.autoencoders.sparsifiers import Dense, ReLU, Sparsifier
 from vsae_lightning.autoencoders.topk import BatchTopK, ProbabilisticTopK, TopK
 from vsae_lightning.autoencoders.variational import VariationalAutoencoder
 from vsae_lightning.errors import InputError
-from vsae_lightning.files import replacing, write_json
+from vsae_lightning.files import record, replacing, write_json
 
 CONFIG_FILE = "autoencoder.json"
 WEIGHTS_FILE = "autoencoder.safetensors"
@@ -54,11 +54,14 @@ def load(path: str | Path, device: str | torch.device = "cpu", member: str | Non
 
 
 def save(autoencoder: SparseAutoencoder, folder: str | Path) -> None:
-    """Write an autoencoder as `autoencoder.json` and `autoencoder.safetensors`, for `load`."""
-    folder = Path(folder)
-    with replacing(folder / WEIGHTS_FILE) as temporary:
+    """Write an autoencoder as `autoencoder.json` and `autoencoder.safetensors`, for `load`.
+
+    The former has size and SHA-256 of the latter, so that two halves of different exports are never taken for one.
+    """
+    weights = Path(folder) / WEIGHTS_FILE
+    with replacing(weights) as temporary:
         save_file({k: v.contiguous() for k, v in autoencoder.state_dict().items()}, temporary)
-    write_json(folder / CONFIG_FILE, autoencoder.config())
+    write_json(Path(folder) / CONFIG_FILE, {**autoencoder.config(), "weights": record(weights)})
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -203,7 +206,11 @@ def _load_exported(folder: Path) -> SparseAutoencoder:
         raise
     except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise InputError(f"{folder}: not a readable exported autoencoder ({error}).") from None
-    return _restore(folder, config, weights)
+    autoencoder = _restore(folder, config, weights)
+    path = folder / WEIGHTS_FILE
+    if config.get("weights") != record(path):
+        raise InputError(f"{path}: not the weights that {CONFIG_FILE} was written with (size or SHA-256 differs).")
+    return autoencoder
 
 
 def _restore(path: Path, config: Any, weights: dict[str, Tensor]) -> SparseAutoencoder:

@@ -12,6 +12,7 @@ from vsae_lightning.autoencoders.latents import Latents, SparseLatents
 from vsae_lightning.batches import HeldOutBatch, SyntheticBatch
 from vsae_lightning.callbacks.run_folder import run_folder
 from vsae_lightning.files import replacing
+from vsae_lightning.latent_shards import INDEX_FILE, PATTERN, write_index
 
 if TYPE_CHECKING:
     from vsae_lightning.modules.members import MembersModule
@@ -22,7 +23,7 @@ class LatentsWriter(BasePredictionWriter):
 
     Each holds what the batch has beside activations (`token_ids`, `positions` and `sequences`, [rows]; or
     the true `codes` of synthetic data) and the latents: `values` and `indices` ([rows, k]) of a sparsifier
-    that selects k, `latents` ([rows, d_sae]) of any other.
+    that selects k, `latents` ([rows, d_sae]) of any other. `vsae_lightning.read_latents` reads a whole folder.
 
     Args:
         folder: None: `latents` in the folder of the checkpoint's run.
@@ -36,9 +37,16 @@ class LatentsWriter(BasePredictionWriter):
         """Shards of an earlier call would mix with those of this one."""
         if trainer.is_global_zero:
             for name in cast("MembersModule", pl_module).members():
-                for shard in (self._folder(trainer) / name).glob("latents-*.safetensors"):
+                (self._folder(trainer) / name / INDEX_FILE).unlink(missing_ok=True)
+                for shard in (self._folder(trainer) / name).glob(PATTERN):
                     shard.unlink()
         trainer.strategy.barrier()
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            for name in cast("MembersModule", pl_module).members():
+                write_index(self._folder(trainer) / name)
 
     def write_on_batch_end(
         self,
