@@ -21,7 +21,7 @@ class RankedModule(MembersModule):
     def configure_model(self) -> None:
         """Keep this rank's slice of the latents alone, where the strategy shards them; once."""
         if self.device_mesh is not None and not self.is_sharded:
-            require_shardable(self)
+            require_shardable(self, self.autoencoder)
             self.autoencoder.shard_(Shards(self.device_mesh["tensor_parallel"]))
 
     @property

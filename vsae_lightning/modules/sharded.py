@@ -1,20 +1,17 @@
 """What is refused where latents are sharded over ranks."""
 
-from typing import TYPE_CHECKING
-
+from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
+from vsae_lightning.autoencoders.base import SparseAutoencoder
 from vsae_lightning.errors import InputError
 from vsae_lightning.sharded_strategy import ShardedStrategy
 
-if TYPE_CHECKING:
-    from vsae_lightning.modules.ranks import RankedModule
 
-
-def require_shardable(module: "RankedModule") -> None:
+def require_shardable(module: LightningModule, autoencoder: SparseAutoencoder) -> None:
     """Raise `InputError` for what would not be equal to the same run with all latents on every rank."""
-    trainer, autoencoder = module.trainer, module.autoencoder
+    trainer = module.trainer
     resample_every_steps = getattr(module, "resample_every_steps", None)
     ranks, sparsifier = trainer.world_size, type(autoencoder.sparsifier).__name__
     prior = getattr(module, "prior", None)
