@@ -39,8 +39,9 @@ def on_two_ranks(module: AutoencoderModule, **trainer: Any) -> AutoencoderModule
     ],
 )
 def test_refused_by_name(module: Callable[[], AutoencoderModule], trainer: dict[str, Any], message: str) -> None:
+    built = on_two_ranks(module(), **trainer)
     with pytest.raises(vl.InputError, match=message):
-        require_shardable(on_two_ranks(module(), **trainer))
+        require_shardable(built, built.autoencoder)
 
 
 def test_an_ensemble_is_refused() -> None:
@@ -54,4 +55,5 @@ def test_an_ensemble_is_refused() -> None:
 def test_a_known_dictionary_is_warned_of() -> None:
     data = vl.SyntheticDataModule(4, 4, 1.0)
     with pytest.warns(UserWarning, match="known dictionary is not measured"):
-        require_shardable(on_two_ranks(vl.SAE(4, 8, vl.TopK(2)), datamodule=data))
+        module = on_two_ranks(vl.SAE(4, 8, vl.TopK(2)), datamodule=data)
+        require_shardable(module, module.autoencoder)
