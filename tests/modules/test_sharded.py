@@ -54,6 +54,6 @@ def test_an_ensemble_is_refused() -> None:
 
 def test_a_known_dictionary_is_warned_of() -> None:
     data = vl.SyntheticDataModule(4, 4, 1.0)
+    module = on_two_ranks(vl.SAE(4, 8, vl.TopK(2)), datamodule=data)
     with pytest.warns(UserWarning, match="known dictionary is not measured"):
-        module = on_two_ranks(vl.SAE(4, 8, vl.TopK(2)), datamodule=data)
         require_shardable(module, module.autoencoder)
