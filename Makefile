@@ -1,7 +1,7 @@
 # make quickstart    install, train a vSAE on the bundled model, print its held-out metrics
 # make test          install, run the whole test suite
 # make lint          formatting, lint and types, as in .pre-commit-config.yaml
-# make soak          kill runs at random moments, fill disks, watch a long run: results into benchmarks/ (20 min)
+# make soak          kill runs at random moments, fill disks, watch a long run: results into benchmarks/ (25 min)
 # make peers         the environment in which the TopK SAE is compared with dictionary_learning
 # make smollm2       a real language model, SmolLM2-135M, into models/
 

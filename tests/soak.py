@@ -1,7 +1,7 @@
 """The long form of the tests of interruption: `make soak`, which writes benchmarks/soak_DATE.json.
 
 Thirty kills of each kind at random moments, thirty full disks, and a run of as many steps as the quickstart would take
-in two hours, whose memory, files and threads are watched. Some twenty minutes on two cores.
+in two hours, whose memory, files and threads are watched. Some twenty-five minutes on two cores.
 """
 
 import argparse

@@ -41,6 +41,7 @@ def test_a_run_killed_at_random_moments_ends_bit_equal(
 ) -> None:
     number, (run, seconds) = signal.Signals[name], whole
     toll = finish_despite(number, ["fit", "--config", str(interrupted)], tmp_path, seconds, 3, random.Random(name))
+    assert toll.kills >= 1
     assert toll.corrupt == []
     assert set(toll.statuses) <= ({-9} if name == "SIGKILL" else {-number, 128 + number})
     assert differing(run, sorted((tmp_path / "lightning_logs").glob("*/fit.json"))[-1].parent) == []

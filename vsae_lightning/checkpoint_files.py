@@ -8,6 +8,7 @@ from lightning.fabric.plugins import CheckpointIO
 
 from vsae_lightning.autoencoders.storage import read_checkpoint
 from vsae_lightning.files import replacing
+from vsae_lightning.linked_folders import sweep
 
 
 class CheckpointFiles(CheckpointIO):
@@ -27,6 +28,7 @@ class CheckpointFiles(CheckpointIO):
                 if isinstance(error.__context__, OSError):
                     raise OSError(error.__context__.errno, error.__context__.strerror, str(path)) from None
                 raise
+        sweep(Path(path).parent)  # of a sharded checkpoint that stood there
 
     def load_checkpoint(
         self, path: Any, map_location: Any | None = None, weights_only: bool | None = None

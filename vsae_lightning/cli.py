@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         where = error.filename or "a file could not be written"
-        fail(f"{error.strerror}: {where}; what stood before is whole, go on with --ckpt_path last", 1)
+        fail(f"{error.strerror}: {where}; what stood before is whole; a fit goes on with --ckpt_path last", 1)
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -73,11 +73,11 @@ def fail(message: str, status: int = 2) -> NoReturn:
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
     """End at once, as where no training is under way; what is half written is removed on the way."""
-    print(f"vsae: stopped by {signal.Signals(number).name}", file=sys.stderr)
-    if number == signal.SIGUSR1:
+    os.write(2, f"vsae: stopped by {signal.Signals(number).name}\n".encode())
+    if number == signal.SIGUSR1 and os.environ.get("SLURM_PROCID", "0") == "0":
         from vsae_lightning.slurm import requeue
 
-        print(f"SLURM: {requeue()}", file=sys.stderr)
+        os.write(2, f"SLURM: {requeue()}\n".encode())
     sys.exit(128 + number)
 
 

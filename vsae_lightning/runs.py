@@ -10,8 +10,9 @@ from vsae_lightning.errors import InputError
 LOGS = Path("lightning_logs")
 CHECKPOINT = Path("checkpoints", "last.ckpt")
 SECTIONS = ("seed_everything", "model", "data")
+OF_THE_TRAINER = ("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
 # What may differ between two parts of one run.
-INCIDENTAL = {"cache_dir", "torch_compile", "max_non_finite_sequences", "scheduler"}
+INCIDENTAL = {"cache_dir", "max_non_finite_sequences", "torch_compile"}
 
 
 def newest_trained(root: Path) -> Path:
@@ -27,7 +28,7 @@ def newest_trained(root: Path) -> Path:
 
 
 def newest_of(root: Path, config: dict[str, Any]) -> Path | None:
-    """The newest run that was started with the seed, the model and the data of `config`, trained or not."""
+    """The newest run with the seed, model, data, and what of the trainer decides, of `config`; trained or not."""
     runs = sorted(root.glob("*/config.yaml"), key=lambda path: path.stat().st_mtime)
     wanted = _essence(config)
     return next((run.parent for run in reversed(runs) if _essence(_read(run)) == wanted), None)
@@ -43,7 +44,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _essence(config: Any) -> Any:
     """The sections that decide what a run computes."""
-    return {section: _plain(config.get(section)) for section in SECTIONS}
+    trainer = config.get("trainer") or {}
+    options = {option: trainer.get(option) for option in OF_THE_TRAINER}
+    return {**{section: _plain(config.get(section)) for section in SECTIONS}, "trainer": options}
 
 
 def _plain(value: Any) -> Any:

@@ -87,6 +87,8 @@ class TrainingCLI(LightningCLI):
             config.ckpt_path = self._last_of_this_run(config) if command == "fit" else newest_trained(LOGS) / CHECKPOINT
         if config.get("ckpt_path") is None:
             return
+        if (Path(config.ckpt_path) / CHECKPOINT).exists():
+            config.ckpt_path = Path(config.ckpt_path) / CHECKPOINT  # of a run folder
         if not Path(config.ckpt_path).exists():
             raise InputError(f"ckpt_path: there is no file {str(config.ckpt_path)!r}.")
         config.ckpt_path = str(config.ckpt_path)
@@ -128,16 +130,18 @@ class TrainingCLI(LightningCLI):
         if self.subcommand == "fit":
             _require_optimizers(self.model)
             _require_a_place(self.trainer)
+        if self.resumed is not None:
+            self._require_fitting_checkpoint(self.resumed)
         if self.folder is not None and isinstance(self.trainer.logger, RunLogger):
             self.trainer.logger.go_on(self.folder, self.resumed.step if self.resumed else 0)
-        if self.resumed is None:
-            return
+
+    def _require_fitting_checkpoint(self, resumed: Resumption) -> None:
         given = self.datamodule.d_in
-        trained = self.resumed.checkpoint["hyper_parameters"].get("d_in", given)
+        trained = resumed.checkpoint["hyper_parameters"].get("d_in", given)
         if trained != given:
             raise InputError(f"the checkpoint has d_in {trained}, but the activations of this data have {given}.")
         path = Path(self.config[self.subcommand].ckpt_path)
-        require_state(path, self.resumed.checkpoint, self.model.state_dict())
+        require_state(path, resumed.checkpoint, self.model.state_dict())
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         try:
@@ -249,5 +253,7 @@ def _quieten() -> None:
     advertising = ("TPU", "litlogger", "LOCAL_RANK")
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
         logging.getLogger(name).addFilter(lambda record: not any(word in record.getMessage() for word in advertising))
-    for message in ("LightningCLI's args parameter", ".*isinstance.treespec, LeafSpec", ".*infer the batch indices"):
+    messages = ("LightningCLI's args parameter", ".*isinstance.treespec, LeafSpec", ".*infer the batch indices")
+    # Metrics are of all ranks already.
+    for message in (*messages, ".*sync_dist=True", ".*all_gather.* is deprecated"):
         warnings.filterwarnings("ignore", message=message)

@@ -17,13 +17,25 @@ from vsae_lightning.errors import InputError
 PACKAGES = ("vsae_lightning", "torch.optim", "lightning.pytorch")
 # Options whose value is text whatever it looks like: names of models and hooks, files, columns.
 PLAIN = frozenset(
-    {"cache_dir", "ckpt_path", "column", "data_files", "default_root_dir", "dirpath", "filename", "held_out_split"}
+    {
+        "cache_dir",
+        "ckpt_path",
+        "column",
+        "data_files",
+        "default_root_dir",
+        "dirpath",
+        "filename",
+        "folder",
+        "held_out_split",
+    }
     | {"hook_name", "load_args", "model_name", "name", "path", "paths", "prefix", "revision", "save_dir", "separator"}
     | {"split", "sub_dir", "version"}
 )
-PLACES_OF_PLAIN = frozenset({"", "init_args", "trainer"})  # elsewhere, as in `members`, a user chooses the names
+PLACES_OF_PLAIN = frozenset(
+    {"", "init_args", "latents", "trainer"}
+)  # elsewhere, as in `members`, a user chooses the names
 INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"
-HARMLESS = re.compile(r"[\w :+-]{0,100}")
+HARMLESS = re.compile(r"[\w :+,-]{0,100}")
 
 
 def require_trusted_run(config: Path) -> None:

@@ -41,7 +41,8 @@ def start(arguments: list[str], folder: Path, environment: dict[str, str] | None
     status = 1
     try:
         os.chdir(folder)
-        os.environ.update(environment or {})
+        # The tokenizer's own threads did not come along with the fork, and it would wait for them.
+        os.environ.update({"TOKENIZERS_PARALLELISM": "false", **(environment or {})})
         output = os.open("output.txt", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         os.dup2(output, 1)
         os.dup2(output, 2)
@@ -112,7 +113,7 @@ def finish_despite(
             os.kill(child, number)
         status = wait(child)
         toll.corrupt += corrupt_files(folder)
-        if status == 0:  # it ended before the signal: the next begins a run that lasts longer
+        if status == 0:  # it ended before the signal
             return toll
         toll.kills += 1
         toll.statuses.append(status)

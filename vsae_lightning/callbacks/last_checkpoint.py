@@ -30,6 +30,7 @@ class LastCheckpoint(Checkpoint):
             raise InputError(f"checkpoint.every_n_steps is {every_n_steps}; it must be at least 1.")
         self.every_n_steps = every_n_steps
         self._path: Path | None = None
+        self._accumulated: int | None = None
         self._saved_step = 0
         self._is_between_steps = False
         self._is_validating = False
@@ -48,6 +49,13 @@ class LastCheckpoint(Checkpoint):
             stream.before_pass.append(lambda: self._save_if_due(trainer))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        batches = trainer.accumulate_grad_batches
+        if self._accumulated not in (None, batches):
+            raise InputError(
+                f"trainer.accumulate_grad_batches is {batches}, but the run of the checkpoint has {self._accumulated}; "
+                "its steps could not go on where they were."
+            )
+        self._accumulated = batches
         self._saved_step = trainer.global_step
         self._is_between_steps = trainer.global_step > 0
         if self._is_validating:  # when the run was stopped
@@ -78,11 +86,12 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """Whether the validation of the last step is still to be done."""
-        return {"is_validating": self._is_validating}
+        """Whether the validation of the last step is still to be done, and how many batches a step has."""
+        return {"is_validating": self._is_validating, "accumulate_grad_batches": self._accumulated}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._is_validating = state_dict["is_validating"]
+        self._accumulated = state_dict["accumulate_grad_batches"]
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["loops"]["fit_loop"] = between_steps(checkpoint["loops"]["fit_loop"], trainer.global_step)

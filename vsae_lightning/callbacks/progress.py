@@ -30,6 +30,14 @@ class TrainingProgress(TQDMProgressBar):
 
     def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
         super().on_train_epoch_start(trainer)
+        self._show_total(trainer)
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        if self.train_progress_bar.total is None:  # a run that goes on begins within its epoch
+            self._show_total(trainer)
+
+    def _show_total(self, trainer: Trainer) -> None:
+        self.train_progress_bar.total = trainer.max_steps * trainer.accumulate_grad_batches
         self.train_progress_bar.set_description(self.train_description)
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:

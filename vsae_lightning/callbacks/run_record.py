@@ -1,17 +1,14 @@
 """A run folder that explains itself: config, versions, seed, code, data and metrics."""
 
 import platform
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import yaml
-from filelock import FileLock, Timeout
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -23,6 +20,7 @@ from vsae_lightning.callbacks.run_folder import run_folder
 from vsae_lightning.errors import InputError
 from vsae_lightning.files import replacing, write_json
 from vsae_lightning.log_keys import log_key
+from vsae_lightning.run_logger import RunLogger
 
 if TYPE_CHECKING:
     from vsae_lightning.modules.members import Member, MembersModule
@@ -52,7 +50,6 @@ class RunRecord(SaveConfigCallback):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._lock: FileLock | None = None
         self._metrics: dict[str, float] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -60,13 +57,10 @@ class RunRecord(SaveConfigCallback):
             return
         folder = trainer.log_dir  # asks all ranks
         if trainer.is_global_zero and folder is not None:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(Path(folder))
+            if isinstance(trainer.logger, RunLogger):
+                trainer.logger.take()
             with replacing(Path(folder) / self.config_filename) as temporary:
                 temporary.write_text(self.parser.dump(self.config, skip_none=False), encoding="utf-8")
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self._unlock()
 
     def state_dict(self) -> dict[str, Any]:
         return {"metrics": self._metrics}
@@ -93,18 +87,10 @@ class RunRecord(SaveConfigCallback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """A run that ends before it began, or for bad input before its first checkpoint, leaves no folder behind."""
-        ours = self._lock is not None
-        self._unlock()
-        folder = trainer.logger and trainer.logger.log_dir
-        if not (folder and trainer.is_global_zero and trainer.state.fn == TrainerFn.FITTING):
-            return
-        is_new = not (Path(folder) / self.config_filename).exists()
-        if (is_new or (ours and isinstance(exception, InputError))) and not (Path(folder) / "checkpoints").exists():
-            assert trainer.logger is not None
-            trainer.logger.finalize("failed")
-            shutil.rmtree(folder, ignore_errors=True)
-            with suppress(OSError):  # there are other runs
-                Path(folder).parent.rmdir()
+        logger = trainer.logger
+        if isinstance(logger, RunLogger) and trainer.is_global_zero:
+            is_new = not (Path(logger.log_dir) / self.config_filename).exists()
+            logger.discard = is_new or isinstance(exception, InputError)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Before the last checkpoint: where that is, this is.
@@ -145,25 +131,9 @@ class RunRecord(SaveConfigCallback):
             "config": self._config(),
         }
 
-    def _unlock(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
-            Path(self._lock.lock_file).unlink(missing_ok=True)
-            self._lock = None
-
     def _config(self) -> dict[str, Any]:
         config: dict[str, Any] = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         return config
-
-
-def _lock(folder: Path) -> FileLock:
-    """Taken until it is released, or the process ends, in whatever way."""
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError(f"the run {str(folder)!r} is being trained by another process; wait, or end it.") from None
-    return lock
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -15,6 +15,10 @@ from vsae_lightning.errors import InputError, did_you_mean
 BUNDLED = Path(__file__).parent / "bundled"
 
 
+# A loader that unpickles, and an option that runs a dataset's own script, in some versions of `datasets`.
+EXECUTES = {"pandas", "trust_remote_code"}
+
+
 class Document(NamedTuple):
     text: str
     held_out: bool
@@ -124,6 +128,8 @@ class HuggingFaceText(TextSource):
         load_args: dict[str, Any] | None = None,
     ) -> None:
         check_fraction(held_out_fraction)
+        if path in EXECUTES or not EXECUTES.isdisjoint(load_args or {}):
+            raise InputError(f"text: {path!r} with load_args {load_args} could execute code of the data: not read.")
         self.path = path
         self.name = name
         self.split = split

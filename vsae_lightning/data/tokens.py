@@ -131,12 +131,14 @@ def _alone(folder: Path) -> Iterator[None]:
     lock = FileLock(folder.with_suffix(".lock"))
     try:
         with lock:
-            if folder.exists() and not _is_whole(folder):
-                warnings.warn(f"the token store {folder} is damaged; it is made anew.", stacklevel=3)
-            remove_leftovers(folder)
-            yield
+            try:
+                if folder.exists() and not _is_whole(folder):
+                    warnings.warn(f"the token store {folder} is damaged; it is made anew.", stacklevel=3)
+                remove_leftovers(folder)
+                yield
+            finally:
+                Path(lock.lock_file).unlink(missing_ok=True)  # while it is held, or it could be another's
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
         _remove_empty(new)
 
 

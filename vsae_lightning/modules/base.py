@@ -290,6 +290,8 @@ class AutoencoderModule(RankedModule):
             return
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         norm = self.finite_steps.admit(parameters, self.global_step, self.trainer.train_dataloader)
+        if norm is None:
+            self._candidates = None
         if norm is None or limit is None:
             return
         if algorithm == "value":

@@ -72,5 +72,7 @@ class FiniteSteps:
         if not hasattr(loader, "origin"):
             return f"Batch {batch.step}: {what}."
         blocks, sequences = loader.origin(batch.step)
-        worst = sequences[rows.to(sequences.device)].unique().tolist()
-        return f"Batch {batch.step}, block {', '.join(map(str, blocks))}: {what}, of sequences {worst[:8]}."
+        place = f"Batch {batch.step}, block {', '.join(map(str, blocks))}: {what}"
+        if len(sequences) != len(errors):  # sharded: the rows are those of all ranks, and the loader knows its own
+            return f"{place}."
+        return f"{place}, of sequences {sequences[rows.to(sequences.device)].unique().tolist()[:8]}."
