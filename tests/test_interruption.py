@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from kills import corrupt_files, differing, finish_despite, output, resize, small_disk, start, wait, wait_until
+from vsae_lightning.autoencoders.storage import read_checkpoint
 
 STEPS = 60
 
@@ -64,6 +66,26 @@ def test_a_signal_saves_first_and_says_how_to_go_on(
     assert "Traceback" not in said
     assert wait(start([*arguments, "--ckpt_path", "last"], tmp_path)) == 0
     assert differing(whole[0], tmp_path / "lightning_logs" / "version_0") == []
+
+
+def test_a_stop_within_a_step_waits_for_its_end(interrupted: Path, tmp_path: Path) -> None:
+    """Of four batches to a step, the language model runs before some that are not the first."""
+    arguments = ["fit", "--config", str(interrupted), "--trainer.accumulate_grad_batches", "4"]
+    arguments += ["--data.batch_size", "96", "--checkpoint.every_n_steps", "5", "--trainer.limit_val_batches", "0"]
+    folders = [tmp_path / name for name in ("whole", "stopped")]
+    for folder in folders:
+        folder.mkdir()
+    assert wait(start(arguments, folders[0])) == 0
+    child = start(arguments, folders[1])
+    run = folders[1] / "lightning_logs" / "version_0"
+    wait_until((run / "checkpoints" / "last.ckpt").exists)
+    time.sleep(0.1)
+    os.kill(child, signal.SIGTERM)
+    assert wait(child) == 128 + signal.SIGTERM
+    (step,) = re.findall(r"stopped by SIGTERM at step (\d+): saved", output(folders[1]))
+    assert read_checkpoint(run / "checkpoints" / "last.ckpt")["global_step"] == int(step)
+    assert wait(start([*arguments, "--ckpt_path", "last"], folders[1])) == 0
+    assert differing(folders[0] / "lightning_logs" / "version_0", run) == []
 
 
 @pytest.mark.parametrize("room", ["90k", "130k", "190k"])

@@ -1,6 +1,7 @@
 """Whole runs from the command line on a tiny model: what they write, that they resume, that ranks agree."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import vsae_lightning as vl
@@ -230,6 +232,50 @@ def test_bad_input_found_late_leaves_no_run(
         assert exit_.value.code == 2
         assert expected in capsys.readouterr().err
         assert list(tmp_path.glob("lightning_logs/*")) == []
+
+
+def test_a_folder_that_was_there_before_outlives_bad_input(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    kept = tmp_path / "lightning_logs" / "precious" / "notes.txt"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("mine")
+    with pytest.raises(SystemExit):
+        main(
+            ["fit", "--config", str(config), "--data.block_sequences", "80000", "--trainer.logger.version", "precious"]
+        )
+    assert kept.read_text() == "mine"
+
+
+def test_last_is_a_run_of_this_precision_and_accumulation_alone(
+    run: Path, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(run.parent, tmp_path / "lightning_logs")
+    main(["fit", "--config", str(config), "--ckpt_path", "last"])
+    assert "is finished" in " ".join(capsys.readouterr().out.split())
+    main(["fit", "--config", str(config), "--ckpt_path", "last", "--trainer.gradient_clip_val", "0.5"])
+    capsys.readouterr()
+    assert checkpoint(tmp_path / "lightning_logs" / "version_1")["global_step"] == STEPS
+    other = ["--trainer.accumulate_grad_batches", "2", "--trainer.max_steps", "20"]
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", str(config), "--ckpt_path", str(tmp_path / "lightning_logs" / "version_0"), *other])
+    assert "accumulate_grad_batches is 2, but the run of the checkpoint has 1" in capsys.readouterr().err
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(
+    run: Path, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(run.parent, tmp_path / "lightning_logs")
+    folder = tmp_path / "lightning_logs" / "version_0"
+    before = sorted(path.name for path in folder.iterdir())
+    with FileLock(folder / ".lock"), pytest.raises(SystemExit) as exit_:
+        main(["fit", "--config", str(config), "--ckpt_path", "last", "--trainer.max_steps", "20"])
+    assert exit_.value.code == 2
+    assert "is being trained by another process" in capsys.readouterr().err
+    assert sorted(path.name for path in folder.iterdir() if path.name != ".lock") == before  # no log entries either
 
 
 def test_a_module_is_rebuilt_from_its_checkpoint_alone(run: Path) -> None:

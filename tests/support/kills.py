@@ -46,6 +46,7 @@ def start(arguments: list[str], folder: Path, environment: dict[str, str] | None
         output = os.open("output.txt", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         os.dup2(output, 1)
         os.dup2(output, 2)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))  # not pytest's
         torch.set_num_threads(1)
         main(arguments)
         status = 0
