@@ -216,6 +216,8 @@ def test_going_on_is_refused_where_it_would_not_be_the_same_run(
         assert exit_.value.code == 2
         assert expected in capsys.readouterr().err
     assert list(tmp_path.glob("lightning_logs/*")) == []
+    kept = yaml.safe_load((run / "config.yaml").read_text())
+    assert kept["data"]["init_args"]["batch_size"] == 64  # not that of the refused
 
 
 def test_bad_input_found_late_leaves_no_run(

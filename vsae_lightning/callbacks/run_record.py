@@ -59,8 +59,8 @@ class RunRecord(SaveConfigCallback):
         if trainer.is_global_zero and folder is not None:
             if isinstance(trainer.logger, RunLogger):
                 trainer.logger.take()
-            with replacing(Path(folder) / self.config_filename) as temporary:
-                temporary.write_text(self.parser.dump(self.config, skip_none=False), encoding="utf-8")
+            if not (Path(folder) / self.config_filename).exists():  # that of a run that goes on may yet be refused
+                self._write_config(Path(folder))
 
     def state_dict(self) -> dict[str, Any]:
         return {"metrics": self._metrics}
@@ -76,6 +76,7 @@ class RunRecord(SaveConfigCallback):
         if not trainer.is_global_zero:
             return
         if folder is not None:
+            self._write_config(Path(folder))
             write_json(Path(folder) / "run.json", self._origin(trainer))
         if isinstance(trainer.logger, TensorBoardLogger):
             # Names the metrics of the HPARAMS tab; it reads their values from the scalars logged later.
@@ -130,6 +131,10 @@ class RunRecord(SaveConfigCallback):
             "outlier_severity": statistics and statistics.outlier_severity,
             "config": self._config(),
         }
+
+    def _write_config(self, folder: Path) -> None:
+        with replacing(folder / self.config_filename) as temporary:
+            temporary.write_text(self.parser.dump(self.config, skip_none=False), encoding="utf-8")
 
     def _config(self) -> dict[str, Any]:
         config: dict[str, Any] = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
