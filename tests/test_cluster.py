@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kills import differing, start_ranks, wait, wait_until
+from kills import differing, free_port, start_ranks, wait, wait_until
 from vsae_lightning.autoencoders.storage import read_checkpoint
 from vsae_lightning.errors import InputError
 from vsae_lightning.slurm import job_id, requeue
@@ -89,18 +89,18 @@ def test_a_preempted_job_is_requeued_and_goes_on(clustered: Path, two_ranks: Pat
 
 def test_two_nodes_of_torchrun_are_one_run(clustered: Path, two_ranks: Path, tmp_path: Path) -> None:
     """Two agents that meet on the loopback, each with one process."""
-    options = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:29655", "--rdzv-id", "test"]
+    options = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{free_port()}", "--rdzv-id", "test"]
     command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", *options]
     command += ["-m", "vsae_lightning", "fit", "--config", str(clustered)]
     command += ["--config", str(ROOT / "configs" / "trainer" / "ddp.yaml"), "--trainer.accelerator", "cpu"]
     command += ["--trainer.num_nodes", "2", "--trainer.devices", "1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    nodes = [
-        subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        for _ in range(2)
-    ]
-    said = [node.communicate(timeout=240)[0].decode(errors="replace") for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], said[0][-3000:]
+    with (tmp_path / "output.txt").open("wb") as output:
+        nodes = [
+            subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=output, stderr=output) for _ in range(2)
+        ]
+        statuses = [node.wait(timeout=240) for node in nodes]
+    assert statuses == [0, 0], (tmp_path / "output.txt").read_text(errors="replace")[-3000:]
     (run,) = (tmp_path / "lightning_logs").iterdir()
     assert differing(run, two_ranks) == []
 

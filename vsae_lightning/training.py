@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 import yaml
 from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch import LightningDataModule, Trainer
@@ -213,6 +214,7 @@ def run(command: str, options: list[str]) -> None:
     except ValueError as error:
         raise input_error_behind(error) or error from None
     except RunStopped as stop:
+        _leave_ranks()
         if getattr(rank_zero_only, "rank", 0) != 0:
             sys.exit(0)  # with any other status, whoever started the processes would kill the first one
         if stop.why == signal.SIGUSR1:
@@ -223,6 +225,7 @@ def run(command: str, options: list[str]) -> None:
         return
     except (FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
         raise InputError(f"{error.filename!r} cannot be used: {error.strerror}.") from None
+    _leave_ranks()
     if command != "tokenize":
         report(cli.trainer, command)
 
@@ -246,6 +249,13 @@ def _require_shared_lanes(data: LightningDataModule, ranks: int) -> None:
     lanes = getattr(data, "lanes", ranks)
     if lanes % ranks:
         raise InputError(f"data.lanes is {lanes}; it must be a multiple of the {ranks} ranks (trainer.devices).")
+
+
+def _leave_ranks() -> None:
+    """Close the process group together; left to the exit of Python, its threads may abort a run that is done."""
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
 
 
 def _quieten() -> None:

@@ -30,6 +30,8 @@ from vsae_lightning.data.tokens import _is_whole as is_whole_store
 
 # What depends on the clock.
 UNREPEATABLE = ("tokens_per_second", "language_model_share", "dropped_rows")
+# A rank that is done has left the others; at the exit of a real process gloo's threads would abort it, now and then.
+STILL_A_RANK = 99
 
 
 def start(arguments: list[str], folder: Path, environment: dict[str, str] | None = None) -> int:
@@ -57,17 +59,22 @@ def start(arguments: list[str], folder: Path, environment: dict[str, str] | None
     finally:
         with contextlib.suppress(OSError):
             sys.stdout.flush()
+        if status == 0 and torch.distributed.is_initialized():
+            status = STILL_A_RANK
         os._exit(status)
 
 
 def start_ranks(arguments: list[str], folder: Path, world: int) -> list[int]:
     """Run the command on so many processes, as a launcher would start them; the process ids."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": "0"}
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "NODE_RANK": "0"}
     distributed = [*arguments, "--trainer.devices", str(world), "--trainer.strategy", "ddp"]
     return [start(distributed, folder, {**common, "LOCAL_RANK": str(rank)}) for rank in range(world)]
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def wait(child: int, timeout: float = 300.0) -> int:
