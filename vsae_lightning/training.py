@@ -193,6 +193,7 @@ def run(command: str, options: list[str]) -> None:
         InputError: Any option or configuration that cannot be used.
     """
     _quieten()
+    joined_before = _is_rank()
     try:
         cli = (TokenizingCLI if command == "tokenize" else TrainingCLI)(
             model_class=MembersModule,
@@ -214,7 +215,8 @@ def run(command: str, options: list[str]) -> None:
     except ValueError as error:
         raise input_error_behind(error) or error from None
     except RunStopped as stop:
-        _leave_ranks()
+        if not joined_before:
+            _leave_ranks()
         if getattr(rank_zero_only, "rank", 0) != 0:
             sys.exit(0)  # with any other status, whoever started the processes would kill the first one
         if stop.why == signal.SIGUSR1:
@@ -225,7 +227,8 @@ def run(command: str, options: list[str]) -> None:
         return
     except (FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
         raise InputError(f"{error.filename!r} cannot be used: {error.strerror}.") from None
-    _leave_ranks()
+    if not joined_before:
+        _leave_ranks()
     if command != "tokenize":
         report(cli.trainer, command)
 
@@ -253,9 +256,13 @@ def _require_shared_lanes(data: LightningDataModule, ranks: int) -> None:
 
 def _leave_ranks() -> None:
     """Close the process group together; left to the exit of Python, its threads may abort a run that is done."""
-    if dist.is_available() and dist.is_initialized():
+    if _is_rank():
         dist.barrier()
         dist.destroy_process_group()
+
+
+def _is_rank() -> bool:
+    return dist.is_available() and dist.is_initialized()
 
 
 def _quieten() -> None:
