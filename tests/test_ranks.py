@@ -45,8 +45,8 @@ MEMBERS: dict[str, dict[str, Any]] = {
 def ranked(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shared config with an ensemble, long enough for AuxK, resampling and several epochs."""
     content = yaml.safe_load(config.read_text())
-    common = {"d_sae": 96, "dead_after_tokens": 512}
-    common["optimizer"] = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.001}}  # type: ignore[assignment]
+    optimizer = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.001}}
+    common: dict[str, Any] = {"d_sae": 96, "dead_after_tokens": 512, "optimizer": optimizer}
     members = {name: {**member, "init_args": {**common, **member["init_args"]}} for name, member in MEMBERS.items()}
     content["model"] = {"class_path": "Ensemble", "init_args": {"members": members}}
     content["trainer"].update(max_steps=STEPS, val_check_interval=25)

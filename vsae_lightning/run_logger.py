@@ -67,14 +67,21 @@ class RunLogger(TensorBoardLogger):
         if getattr(rank_zero_only, "rank", 0) == 0:
             self.take()  # before anything is written into it
 
-    def _get_next_version(self) -> int | str:  # type: ignore[override]
+    @property
+    def version(self) -> int | str:
+        """What the folder is called, `version_N` for N; the folder is made when it is first asked for."""
+        if self._version is None:
+            self._version = self._next_version()
+        return self._version
+
+    def _next_version(self) -> int | str:
         first = getattr(rank_zero_only, "rank", 0) == 0  # the folders of the other ranks are not used
         if job := job_id():
             name = f"slurm_{job}"
             if not first or self._make(name):
                 return name
         while True:
-            number = super()._get_next_version()
+            number = self._get_next_version()
             if not first or self._make(f"version_{number}"):
                 return number
 

@@ -31,9 +31,8 @@ PLAIN = frozenset(
     | {"hook_name", "load_args", "model_name", "name", "path", "paths", "prefix", "revision", "save_dir", "separator"}
     | {"split", "sub_dir", "version"}
 )
-PLACES_OF_PLAIN = frozenset(
-    {"", "init_args", "latents", "trainer"}
-)  # elsewhere, as in `members`, a user chooses the names
+# Elsewhere, as in `members`, a user chooses the names.
+PLACES_OF_PLAIN = frozenset({"", "init_args", "latents", "trainer"})
 INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"
 HARMLESS = re.compile(r"[\w :+,-]{0,100}")
 

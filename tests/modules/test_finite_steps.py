@@ -97,7 +97,7 @@ class Watched(vl.SAE):
 
     def on_train_batch_end(self, *args: Any) -> None:
         self.states.append({name: value.clone() for name, value in self.state_dict().items()})
-        self.steps_of_adam.append(int(self.optimizers().state[self.autoencoder.W_enc]["step"]))  # type: ignore[union-attr]
+        self.steps_of_adam.append(int(self.trainer.optimizers[0].state[self.autoencoder.W_enc]["step"]))
 
 
 def test_a_bad_batch_moves_nothing_and_training_goes_on(quiet_trainer: Callable[[int], Trainer]) -> None:
@@ -141,8 +141,8 @@ def test_a_member_that_is_not_finite_leaves_the_others_alone(
 ) -> None:
     sparsifier = {"class_path": "TopK", "init_args": {"k": 6}}
     good: dict[str, Any] = {"class_path": "SAE", "init_args": {"d_sae": 96, "sparsifier": sparsifier}}
-    bad = {"class_path": "VSAE", "init_args": {"d_sae": 96, "sparsifier": sparsifier, "sigma": 0.1, "kl_weight": 3e38}}
-    bad["init_args"]["kl_warmup_steps"] = 0  # type: ignore[index]
+    infinite = {"sigma": 0.1, "kl_weight": 3e38, "kl_warmup_steps": 0}
+    bad = {"class_path": "VSAE", "init_args": {"d_sae": 96, "sparsifier": sparsifier, **infinite}}
     content = yaml.safe_load(config.read_text())
     monkeypatch.chdir(tmp_path)
     saved = []

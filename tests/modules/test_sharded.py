@@ -13,9 +13,10 @@ from vsae_lightning.modules.base import AutoencoderModule
 from vsae_lightning.modules.sharded import require_shardable
 
 
-def on_two_ranks(module: AutoencoderModule, **trainer: Any) -> AutoencoderModule:
+def on_two_ranks(module: Any, **trainer: Any) -> AutoencoderModule:
+    """The module, attached to what it is asked of a trainer; a real one of two ranks would start them."""
     given = {"strategy": vl.ShardedStrategy(), "state": SimpleNamespace(fn=TrainerFn.FITTING), **trainer}
-    module._trainer = SimpleNamespace(world_size=2, **given)  # type: ignore[assignment]
+    module._trainer = SimpleNamespace(world_size=2, **given)
     return module
 
 
@@ -45,9 +46,9 @@ def test_refused_by_name(module: Callable[[], AutoencoderModule], trainer: dict[
 
 
 def test_an_ensemble_is_refused() -> None:
-    ensemble = vl.Ensemble(4, {"a": lambda d_in: vl.SAE(d_in, 8, vl.TopK(2))})
+    ensemble: Any = vl.Ensemble(4, {"a": lambda d_in: vl.SAE(d_in, 8, vl.TopK(2))})
     ensemble.configure_model()  # without sharding nothing happens
-    ensemble._device_mesh = SimpleNamespace()  # type: ignore[assignment]
+    ensemble._device_mesh = SimpleNamespace()  # a real one needs a process group
     with pytest.raises(vl.InputError, match="Ensemble"):
         ensemble.configure_model()
 

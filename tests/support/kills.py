@@ -72,6 +72,7 @@ def start_ranks(arguments: list[str], folder: Path, world: int) -> list[int]:
 
 
 def free_port() -> int:
+    """A port of the loopback that nobody listens at."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])

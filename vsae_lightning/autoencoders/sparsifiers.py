@@ -69,7 +69,11 @@ class Sparsifier(Part, ABC):
         return None
 
     def gate_threshold(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw | None) -> Tensor:
-        """The score from which on a latent was on in this pass, broadcastable to `score`, without gradient."""
+        """The score from which on a latent was on in this pass, broadcastable to `score`, without gradient.
+
+        Raises:
+            NotImplementedError: `has_gate` is false; SAE and VSAE refuse such a combination before.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no gate")
 
     def observe(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw, rank_mean: RankMean) -> None:
