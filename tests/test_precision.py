@@ -54,7 +54,7 @@ def test_accumulated_batches_are_one_large_batch(config: Path, tmp_path: Path, s
     assert accumulated["tokens_seen"] == large["tokens_seen"] == 12 * 160
     silent = [content["state_dict"]["usage.tokens_since_fired"] for content in (accumulated, large)]
     assert torch.equal(silent[0] // 160 * 160, silent[1])  # counted in finer steps
-    assert largest_difference(accumulated, large) < 2e-5
+    assert largest_difference(accumulated, large) < 5e-5
 
 
 def test_master_weights_of_mixed_precision_are_float32(config: Path, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from vsae_lightning.errors import InputError, RunStopped, input_error_behind
 from vsae_lightning.modules.base import AutoencoderModule
 from vsae_lightning.modules.ensemble import Ensemble
 from vsae_lightning.modules.members import MembersModule
+from vsae_lightning.modules.optimizers import make_optimizer
 from vsae_lightning.modules.sae import SAE
 from vsae_lightning.modules.vsae import VSAE
 from vsae_lightning.option_errors import explain
@@ -237,7 +238,7 @@ def _require_optimizers(model: MembersModule) -> None:
     """Learning rates and their like are judged by the optimizer; ask it before any text is read."""
     for member in model.members().values():
         if isinstance(member, AutoencoderModule):
-            member.make_optimizer()
+            make_optimizer(member.optimizer, member.parameters(), member.autoencoder.d_sae)
 
 
 def _require_a_place(trainer: Trainer) -> None:

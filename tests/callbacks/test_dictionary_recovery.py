@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import vsae_lightning as vl
 from vsae_lightning.autoencoders.latents import DenseLatents
+from vsae_lightning.autoencoders.posterior import Posterior
 from vsae_lightning.batches import SyntheticBatch
 from vsae_lightning.callbacks import DictionaryRecovery
 from vsae_lightning.data.synthetic import SyntheticDataModule
@@ -62,7 +63,7 @@ class Oracle(nn.Module):
     def forward(self, codes: Tensor) -> Any:
         z = torch.cat([SCALE * self.shrink * codes, torch.zeros(len(codes), EXTRA)], 1)
         mean = z + self.noise * torch.randn_like(z)
-        posterior = None if self.claimed is None else SimpleNamespace(mean=mean, sigma=self.sigma(mean))
+        posterior = None if self.claimed is None else Posterior(mean, self.sigma(mean))
         return SimpleNamespace(latents=DenseLatents(mean * (z != 0)), posterior=posterior)
 
     def sigma(self, mean: Tensor) -> Any:

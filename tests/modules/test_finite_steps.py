@@ -25,7 +25,7 @@ BAD = 3
 
 def forward_pass(x: Tensor, x_hat: Tensor) -> ForwardPass:
     latents = SparseLatents(torch.ones(len(x), 1), torch.zeros(len(x), 1, dtype=torch.long), 2)
-    return ForwardPass(x, x, x, latents, x_hat)
+    return ForwardPass(x, x, latents, x_hat)
 
 
 def batch_of(x: Tensor, step: int = 5) -> ActivationBatch:

@@ -105,7 +105,8 @@ def test_closed_form_follows_what_was_observed() -> None:
     gamma = float((forward.x - forward.x_hat).square().mean())
     after = module.forward_pass(rows(), draw).posterior
     assert after is not None
-    assert torch.as_tensor(after.sigma).tolist() == pytest.approx([(1 / gamma + 4) ** -0.5] * D_SAE, rel=1e-5)
+    expected = torch.full((ROWS, K), (1 / gamma + 4) ** -0.5)
+    torch.testing.assert_close(torch.as_tensor(after.sigma), expected, rtol=1e-5, atol=0)
 
 
 def test_closed_form_has_a_sigma_before_training_too() -> None:

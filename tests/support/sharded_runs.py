@@ -123,9 +123,10 @@ def collectives(shards: Shards, folder: Path) -> None:
     given = problem()
     found: dict[str, Tensor] = {}
     for k in (1, 5, 9, 12):
-        best = shards.topk(shards.slice(given["scores"]), k)
-        assert best.won is not None
-        ones = SparseLatents(best.won.float(), best.indices, 12 // shards.count, shards)
+        offered = shards.slice(given["scores"]).topk(min(k, 12 // shards.count), dim=-1)
+        won = shards.won(offered.values, offered.indices, k)
+        assert won is not None
+        ones = SparseLatents(won.float(), offered.indices, 12 // shards.count, shards)
         found[f"won.{k}"] = ones.dense()
     x, b = given["x"], given["b"].requires_grad_()
     W = shards.slice(given["W"]).clone().requires_grad_()

@@ -4,9 +4,12 @@ from copy import deepcopy
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from vsae_lightning.autoencoders import kernels
+from vsae_lightning.autoencoders.draw import Draw
+from vsae_lightning.autoencoders.encoded import Encoded
 from vsae_lightning.autoencoders.geometry import random_directions
 from vsae_lightning.autoencoders.latents import Latents
 from vsae_lightning.autoencoders.parts import Part
@@ -76,7 +79,8 @@ class SparseAutoencoder(Part):
         self.decoder_norm = decoder_norm
         self.seed = seed
         directions = random_directions(d_sae, d_in, decoder_norm, seed)
-        self.W_enc = nn.Parameter(directions.T.contiguous())
+        # Latent by latent in memory, as the decoder: a sparse product reads and writes whole latents.
+        self.W_enc = nn.Parameter(directions.clone().T)
         self.b_enc = nn.Parameter(torch.zeros(d_sae))
         self.W_dec = nn.Parameter(directions)
         self.b_dec = nn.Parameter(torch.zeros(d_in))
@@ -95,10 +99,42 @@ class SparseAutoencoder(Part):
     def pre_acts(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_sae"]:
         return torch.addmm(local(self.b_enc), self.encoder_input(x), self.encoder_weights())
 
+    def encoded(self, x: Float[Tensor, "batch d_in"], draw: Draw | None = None, keep_all: bool = False) -> Encoded:
+        """Encode and sparsify a batch.
+
+        Args:
+            x: The batch.
+            draw: That of a training batch; None in evaluation.
+            keep_all: Compute the scores of all latents, also where the sparsifier needs but the largest.
+        """
+        choice = None if keep_all else self.sparsifier.choice(draw)
+        if choice is None:
+            pre_acts = self.pre_acts(x)
+            return Encoded(x, self.sparsifier(pre_acts, pre_acts, draw), pre_acts)
+        pre_acts, indices = self.largest_pre_acts(x, self.encoder_weights(), *choice)
+        return Encoded(x, self.sparsifier.chosen(pre_acts, pre_acts, indices, len(local(self.b_enc)), draw), None)
+
+    def largest_pre_acts(
+        self,
+        x: Float[Tensor, "batch d_in"],
+        W: Float[Tensor, "d_in d_sae"],
+        k: int,
+        magnitude: bool = False,
+        among: Int[Tensor, " some"] | None = None,
+    ) -> tuple[Float[Tensor, "batch offered"], Int[Tensor, "batch offered"]]:
+        """Of each row the k largest pre-activations, or |pre-activations|, and which latents have them.
+
+        W are the `encoder_weights`. Sharded, they are the largest that this rank has. `among`: of these latents alone.
+        """
+        b = local(self.b_enc)
+        own, biases = (W, b) if among is None else (W.T[among].T, b[among])
+        values, indices = kernels.topk_of_linear(self._centered(x), own, biases, min(k, len(biases)), magnitude)
+        indices = indices if among is None else among[indices]
+        return kernels.linear_at(self.shards.copy(x), self._center(), W, b, indices, values), indices
+
     def latents(self, x: Float[Tensor, "batch d_in"]) -> Latents:
         """The latents as the sparsifier gives them: without noise, and sparse where it is sparse."""
-        pre_acts = self.pre_acts(x)
-        return self.sparsifier(pre_acts, pre_acts)
+        return self.encoded(x).latents
 
     def reconstruct(self, latents: Latents) -> Float[Tensor, "batch d_in"]:
         return latents.decode(local(self.W_dec)) + local(self.b_dec)
@@ -158,6 +194,14 @@ class SparseAutoencoder(Part):
             for name, parameter in list(part.named_parameters(recurse=False)):
                 setattr(part, name, shards.distribute(parameter, dims.get(parameter)))
         self.shards = self.sparsifier.shards = shards
+
+    def _center(self) -> Float[Tensor, " d_in"] | None:
+        """What is subtracted from every row before it is encoded."""
+        return self.shards.copy(local(self.b_dec)) if self.pre_bias else None
+
+    def _centered(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_in"]:
+        """The encoder's input, without gradient."""
+        return x.detach() - local(self.b_dec.detach()) if self.pre_bias else x.detach()
 
     def _encoder_weights(self) -> list[nn.Parameter]:
         return [self.W_enc]

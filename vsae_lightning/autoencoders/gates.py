@@ -54,13 +54,14 @@ class JumpReLU(Sparsifier):
         return DenseLatents(z * hard + theta.detach() * (step - hard), self.shards)
 
     def penalty(
-        self, score: Float[Tensor, "batch d_sae"], latents: Latents, norms: Float[Tensor, " d_sae"]
+        self, score: Float[Tensor, "batch d_sae"] | None, latents: Latents, norms: Float[Tensor, " d_sae"]
     ) -> Float[Tensor, " batch"]:
         """The L0, sum_j H(score_j - theta_j), whose gradient reaches theta alone."""
+        assert score is not None
         step: Tensor = _Step.apply(score, local(self.log_threshold).exp(), self.bandwidth)
         return self.shards.sum(step.sum(-1))
 
-    def gate_threshold(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw | None) -> Tensor:
+    def gate_threshold(self, score: Float[Tensor, "batch d_sae"] | None, latents: Latents, draw: Draw | None) -> Tensor:
         return local(self.log_threshold).detach().exp()
 
     @torch.no_grad()
@@ -92,21 +93,24 @@ class Gated(Sparsifier):
         return DenseLatents((local(self.r).exp() * z + local(self.b)).relu() * (score > 0), self.shards)
 
     def penalty(
-        self, score: Float[Tensor, "batch d_sae"], latents: Latents, norms: Float[Tensor, " d_sae"]
+        self, score: Float[Tensor, "batch d_sae"] | None, latents: Latents, norms: Float[Tensor, " d_sae"]
     ) -> Float[Tensor, " batch"]:
+        assert score is not None
         return self.shards.sum((score.relu() * norms.detach()).sum(-1))
 
     def side_error(
         self,
         x: Float[Tensor, "batch d_in"],
-        score: Float[Tensor, "batch d_sae"],
+        score: Float[Tensor, "batch d_sae"] | None,
         latents: Latents,
         W_dec: Float[Tensor, "d_sae d_in"],
         b_dec: Float[Tensor, " d_in"],
     ) -> Float[Tensor, " batch"]:
+        assert score is not None
         return squared_error(x, self.shards.sum(score.relu() @ W_dec.detach()) + b_dec.detach())
 
-    def gate_threshold(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw | None) -> Tensor:
+    def gate_threshold(self, score: Float[Tensor, "batch d_sae"] | None, latents: Latents, draw: Draw | None) -> Tensor:
+        assert score is not None
         return score.new_zeros(())
 
     @torch.no_grad()

@@ -29,7 +29,7 @@ def remove_parallel_gradient_(grad: Float[Tensor, "d_sae d_in"], W_dec: Float[Te
     What is left moves the row along the sphere, so that clipping and Adam see only the part of the
     gradient that renormalisation keeps (Bricken et al. 2023).
     """
-    grad.sub_((grad * W_dec).sum(-1, keepdim=True) * W_dec)
+    grad.addcmul_(torch.linalg.vecdot(grad, W_dec)[:, None], W_dec, value=-1)
 
 
 @torch.no_grad()

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
+from vsae_lightning.autoencoders import kernels
 from vsae_lightning.autoencoders.posterior import Posterior
 from vsae_lightning.autoencoders.sharding import WHOLE, Shards
 
@@ -56,12 +56,21 @@ class DenseLatents:
 
 @dataclass(frozen=True)
 class SparseLatents:
-    """The k selected latents of each row; all others are zero."""
+    """The k selected latents of each row; all others are zero.
+
+    Attributes:
+        values: Theirs; 0 for one that is not active.
+        indices: Which they are.
+        d_sae: Latents in all, of this rank.
+        shards: Which these are.
+        scores: By which they were selected, without gradient; None where nobody asks.
+    """
 
     values: Float[Tensor, "batch k"]
     indices: Int[Tensor, "batch k"]
     d_sae: int
     shards: Shards = WHOLE
+    scores: Float[Tensor, "batch k"] | None = None
 
     def dense(self) -> Float[Tensor, "batch d_sae"]:
         zeros = self.values.new_zeros(len(self.values), self.d_sae)
@@ -69,8 +78,7 @@ class SparseLatents:
 
     def decode(self, W_dec: Float[Tensor, "d_sae d_in"]) -> Float[Tensor, "batch d_in"]:
         """Sum over the selected latents of value times decoder row; no bias."""
-        weights = self.values.to(W_dec.dtype)
-        return self.shards.sum(F.embedding_bag(self.indices, W_dec, per_sample_weights=weights, mode="sum"))
+        return self.shards.sum(kernels.decode(self.values, self.indices, W_dec))
 
     def prefix(self, size: int) -> "SparseLatents":
         """Those of the dictionary that consists of the first `size` latents alone."""

@@ -3,13 +3,13 @@
 from itertools import pairwise
 from typing import Any
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vsae_lightning.autoencoders.draw import Draw
-from vsae_lightning.autoencoders.latents import Latents
+from vsae_lightning.autoencoders.latents import Latents, SparseLatents
 from vsae_lightning.autoencoders.precision import squared_error
-from vsae_lightning.autoencoders.sparsifiers import RankMean, Sparsifier
+from vsae_lightning.autoencoders.sparsifiers import Choice, RankMean, Sparsifier
 from vsae_lightning.errors import InputError
 
 
@@ -55,15 +55,28 @@ class Matryoshka(Sparsifier):
         latents: Latents = self.sparsifier(z, score, draw)
         return latents
 
+    def choice(self, draw: Draw | None) -> Choice | None:
+        return self.sparsifier.choice(draw)
+
+    def chosen(
+        self,
+        z: Float[Tensor, "batch k"],
+        score: Float[Tensor, "batch k"],
+        indices: Int[Tensor, "batch k"],
+        d_sae: int,
+        draw: Draw | None = None,
+    ) -> SparseLatents:
+        return self.sparsifier.chosen(z, score, indices, d_sae, draw)
+
     def penalty(
-        self, score: Float[Tensor, "batch d_sae"], latents: Latents, norms: Float[Tensor, " d_sae"]
+        self, score: Float[Tensor, "batch d_sae"] | None, latents: Latents, norms: Float[Tensor, " d_sae"]
     ) -> Float[Tensor, " batch"]:
         return self.sparsifier.penalty(score, latents, norms)
 
     def side_error(
         self,
         x: Float[Tensor, "batch d_in"],
-        score: Float[Tensor, "batch d_sae"],
+        score: Float[Tensor, "batch d_sae"] | None,
         latents: Latents,
         W_dec: Float[Tensor, "d_sae d_in"],
         b_dec: Float[Tensor, " d_in"],
@@ -72,10 +85,12 @@ class Matryoshka(Sparsifier):
         inner = self.sparsifier.side_error(x, score, latents, W_dec, b_dec)
         return error if inner is None else error + inner
 
-    def gate_threshold(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw | None) -> Tensor:
+    def gate_threshold(self, score: Float[Tensor, "batch d_sae"] | None, latents: Latents, draw: Draw | None) -> Tensor:
         return self.sparsifier.gate_threshold(score, latents, draw)
 
-    def observe(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw, rank_mean: RankMean) -> None:
+    def observe(
+        self, score: Float[Tensor, "batch d_sae"] | None, latents: Latents, draw: Draw, rank_mean: RankMean
+    ) -> None:
         self.sparsifier.observe(score, latents, draw, rank_mean)
 
     def reset_(self, dead: Bool[Tensor, " d_sae"]) -> None:

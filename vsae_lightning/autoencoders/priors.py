@@ -26,10 +26,25 @@ class Prior(Part, ABC):
     Attributes:
         separable: Whether the KL of a latent is a function of that latent alone.
         needs_gate: Whether the posterior must tell with what probability a latent is on.
+        of_squares: Whether the KL is linear in the square of the mean, and depends on nothing else but sigma.
     """
 
     separable: bool = True
     needs_gate: bool = False
+
+    @property
+    def of_squares(self) -> bool:
+        return False
+
+    def kl_of_squares(
+        self, squares: Float[Tensor, "*latents"], sigma: Float[Tensor, "*latents"] | Float[Tensor, " d_sae"] | float
+    ) -> Float[Tensor, "*latents"]:
+        """The KL by mu^2, or its mean over rows by the mean of mu^2.
+
+        Raises:
+            NotImplementedError: `of_squares` is false.
+        """
+        raise NotImplementedError(f"the KL of {type(self).__name__} is not one of squares")
 
     @abstractmethod
     def kl(self, posterior: Posterior) -> Float[Tensor, "batch d_sae"]:
@@ -74,7 +89,16 @@ class StandardNormal(Prior):
         mean = at_least_float32(posterior.mean)
         if self.mean_limit is not None:
             mean = mean.clamp(-self.mean_limit, self.mean_limit)
-        return 0.5 * mean.square() + _spread_kl(posterior, mean)
+        return self.kl_of_squares(mean.square(), posterior.sigma)
+
+    @property
+    def of_squares(self) -> bool:
+        return self.mean_limit is None
+
+    def kl_of_squares(
+        self, squares: Float[Tensor, "*latents"], sigma: Float[Tensor, "*latents"] | Float[Tensor, " d_sae"] | float
+    ) -> Float[Tensor, "*latents"]:
+        return 0.5 * squares + _spread_kl(sigma, squares)
 
 
 class ScaledNormal(Prior):
@@ -103,13 +127,20 @@ class ScaledNormal(Prior):
         return self._variance().detach()
 
     def kl(self, posterior: Posterior) -> Float[Tensor, "batch d_sae"]:
-        mean = at_least_float32(posterior.mean)
+        return self.kl_of_squares(at_least_float32(posterior.mean).square(), posterior.sigma)
+
+    @property
+    def of_squares(self) -> bool:
+        return True
+
+    def kl_of_squares(
+        self, squares: Float[Tensor, "*latents"], sigma: Float[Tensor, "*latents"] | Float[Tensor, " d_sae"] | float
+    ) -> Float[Tensor, "*latents"]:
         variance = self._variance()
-        sigma = posterior.sigma
         if not isinstance(sigma, Tensor) and sigma == 0:
-            return 0.5 * mean.square() / variance
-        sigma_squared = torch.as_tensor(sigma, dtype=mean.dtype, device=mean.device).square()
-        return 0.5 * ((mean.square() + sigma_squared) / variance - 1 - (sigma_squared / variance).log())
+            return 0.5 * squares / variance
+        sigma_squared = torch.as_tensor(sigma, dtype=squares.dtype, device=squares.device).square()
+        return 0.5 * ((squares + sigma_squared) / variance - 1 - (sigma_squared / variance).log())
 
     @torch.no_grad()
     def observe(self, posterior: Posterior, latents: Latents, rank_mean: RankMean) -> None:
@@ -181,7 +212,7 @@ class SpikeAndSlab(Prior):
     def kl(self, posterior: Posterior) -> Float[Tensor, "batch d_sae"]:
         assert posterior.gate is not None
         mean, gate = at_least_float32(posterior.mean), at_least_float32(posterior.gate)
-        slab = 0.5 * mean.square() + _spread_kl(posterior, mean)
+        slab = 0.5 * mean.square() + _spread_kl(posterior.sigma, mean)
         return gate * slab + bernoulli_kl(gate, self.alpha)
 
 
@@ -237,9 +268,9 @@ def bernoulli_kl(p: Float[Tensor, "*shape"], target: float) -> Float[Tensor, "*s
     return p * (p.log() - math.log(target)) + (1 - p) * ((-p).log1p() - math.log1p(-target))
 
 
-def _spread_kl(posterior: Posterior, like: Tensor) -> Tensor:
+def _spread_kl(sigma: Tensor | float, like: Tensor) -> Tensor:
     """(sigma^2 - 1 - log sigma^2) / 2; 0 without sampling."""
-    if not isinstance(posterior.sigma, Tensor) and posterior.sigma == 0:
+    if not isinstance(sigma, Tensor) and sigma == 0:
         return like.new_zeros(())
-    log_var = 2 * torch.as_tensor(posterior.sigma, dtype=like.dtype, device=like.device).log()
+    log_var = 2 * torch.as_tensor(sigma, dtype=like.dtype, device=like.device).log()
     return 0.5 * (log_var.exp() - 1 - log_var)

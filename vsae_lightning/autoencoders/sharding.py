@@ -1,6 +1,6 @@
 """Latents sharded over ranks: every rank has the whole batch and one slice of the dictionary."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -8,25 +8,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Replicate, Shard
-
-
-class Best(NamedTuple):
-    """The candidates of this rank for the k largest scores of each row, and which of them are among these.
-
-    Attributes:
-        values: Their scores.
-        indices: Which of this rank's latents they are.
-        won: Whether each is among the k largest of all ranks; None where all are.
-    """
-
-    values: Float[Tensor, "batch candidates"]
-    indices: Int[Tensor, "batch candidates"]
-    won: Bool[Tensor, "batch candidates"] | None = None
-
-    def kept(self, values: Float[Tensor, "batch candidates"]) -> Float[Tensor, "batch candidates"]:
-        """`values` where the candidate is among the k largest of all, 0 elsewhere."""
-        # A product, so that what is not a number shows, as it does where all is on one rank.
-        return values if self.won is None else values * self.won
 
 
 class Shards:
@@ -46,7 +27,7 @@ class Shards:
         assert self.mesh is not None
         own = parameter.detach() if dim is None else self.slice(parameter.detach(), dim)
         # A copy: a view would keep the whole in memory.
-        own = own.clone(memory_format=torch.contiguous_format).to(self.mesh.device_type)
+        own = own.clone().to(self.mesh.device_type)
         placement = Replicate() if dim is None else Shard(dim)
         whole = DTensor.from_local(own, self.mesh, [placement], run_check=False)
         return nn.Parameter(whole, requires_grad=parameter.requires_grad)
@@ -81,26 +62,35 @@ class Shards:
         total: Tensor = _Sum.apply(x, self.mesh.get_group())
         return total
 
-    def topk(self, score: Float[Tensor, "batch width"], k: int) -> Best:
-        """The k largest scores of each row over the latents of all ranks.
+    def won(
+        self, scores: Float[Tensor, "batch offered"], indices: Int[Tensor, "batch offered"], k: int
+    ) -> Bool[Tensor, "batch offered"] | None:
+        """Which of the latents that this rank offers are among the k largest of all ranks; None: all of them.
 
-        Each rank offers its min(k, width) largest, and keeps those above the k-th largest of all offers. Of scores
-        equal to that, the first latents win, so that exactly k win in all; among equal scores of one rank
-        `torch.topk` decides what is offered. What travels is `batch` times k per rank.
+        A rank offers its min(k, width) largest of every row; those above the k-th largest of all offers win. Of
+        scores equal to that, the first latents win, so that exactly k win in all; among equal scores of one rank
+        whoever selected decides what is offered. What travels is `batch` times k per rank.
         """
         if self.mesh is None:
-            return Best(*score.topk(k, dim=-1, sorted=False))
-        indices = score.detach().topk(min(k, score.shape[-1]), dim=-1).indices.sort(-1).values
-        values = score.gather(-1, indices)
-        offers = self.gather(values)
+            return None
+        order = indices.argsort(-1)
+        scores = scores.detach().gather(-1, order)
+        offers = self.gather(scores)
         smallest = offers.topk(k, dim=-1).values[:, -1:]
         free = k - (offers > smallest).sum(-1, keepdim=True)
-        earlier = (offers[:, : self.rank * values.shape[-1]] == smallest).sum(-1, keepdim=True)
-        equal = values == smallest
-        return Best(values, indices, (values > smallest) | (equal & (earlier + equal.cumsum(-1) <= free)))
+        earlier = (offers[:, : self.rank * scores.shape[-1]] == smallest).sum(-1, keepdim=True)
+        equal = scores == smallest
+        won = (scores > smallest) | (equal & (earlier + equal.cumsum(-1) <= free))
+        return torch.empty_like(won).scatter_(-1, order, won)
 
 
 WHOLE = Shards()
+
+
+def kept(values: Float[Tensor, "batch offered"], won: Bool[Tensor, "batch offered"] | None) -> Tensor:
+    """`values` where they won, 0 elsewhere."""
+    # A product, so that what is not a number shows, as it does where all is on one rank.
+    return values if won is None else values * won
 
 
 def local(tensor: Tensor) -> Tensor:

@@ -2,23 +2,37 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import NamedTuple
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vsae_lightning.autoencoders.draw import Draw
-from vsae_lightning.autoencoders.latents import DenseLatents, Latents
+from vsae_lightning.autoencoders.latents import DenseLatents, Latents, SparseLatents
 from vsae_lightning.autoencoders.parts import Part
 from vsae_lightning.autoencoders.sharding import WHOLE, Shards
 
 RankMean = Callable[[Tensor], Tensor]
 
 
+class Choice(NamedTuple):
+    """A selection that needs of a row no more than its largest scores.
+
+    Attributes:
+        k: How many are selected.
+        magnitude: Whether |score| decides.
+    """
+
+    k: int
+    magnitude: bool = False
+
+
 class Sparsifier(Part, ABC):
     """Decides by a score which latents of a row are active, and lets their values through.
 
     In an SAE the score is the value, the pre-activation. In a vSAE the value is the sample z, and the score
-    is z (selection after sampling) or the posterior mean (selection before sampling).
+    is z (selection after sampling) or the posterior mean (selection before sampling). Where only the scores of
+    `choice` were computed, what is called a score of all latents below is None.
 
     Attributes:
         samples: Whether its selection in training needs the noise of a `Draw`.
@@ -40,6 +54,25 @@ class Sparsifier(Part, ABC):
     ) -> Latents:
         """Latents of values `z` selected by `score`; `draw` is that of a training batch, None in evaluation."""
 
+    def choice(self, draw: Draw | None) -> Choice | None:
+        """How few scores of a row are enough, for `chosen`; None where all are needed."""
+        return None
+
+    def chosen(
+        self,
+        z: Float[Tensor, "batch k"],
+        score: Float[Tensor, "batch k"],
+        indices: Int[Tensor, "batch k"],
+        d_sae: int,
+        draw: Draw | None = None,
+    ) -> SparseLatents:
+        """What `forward` returns, from the latents of each row that `choice` asks for: values, scores, which.
+
+        Raises:
+            NotImplementedError: `choice` returns None.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs all latents of a row")
+
     def target_l0(self, draw: Draw | None) -> int | None:
         """Active latents per row that it aims at; None where the penalty decides."""
         return None
@@ -52,7 +85,7 @@ class Sparsifier(Part, ABC):
         """
 
     def penalty(
-        self, score: Float[Tensor, "batch d_sae"], latents: Latents, norms: Float[Tensor, " d_sae"]
+        self, score: Float[Tensor, "batch d_sae"] | None, latents: Latents, norms: Float[Tensor, " d_sae"]
     ) -> Float[Tensor, " batch"]:
         """What `sparsity_weight` weighs; by default the L1 sum_j |f_j| ||W_dec[j]||."""
         return latents.l1(norms)
@@ -60,7 +93,7 @@ class Sparsifier(Part, ABC):
     def side_error(
         self,
         x: Float[Tensor, "batch d_in"],
-        score: Float[Tensor, "batch d_sae"],
+        score: Float[Tensor, "batch d_sae"] | None,
         latents: Latents,
         W_dec: Float[Tensor, "d_sae d_in"],
         b_dec: Float[Tensor, " d_in"],
@@ -68,7 +101,7 @@ class Sparsifier(Part, ABC):
         """Squared errors of the further reconstructions that this sparsifier trains; None if there are none."""
         return None
 
-    def gate_threshold(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw | None) -> Tensor:
+    def gate_threshold(self, score: Float[Tensor, "batch d_sae"] | None, latents: Latents, draw: Draw | None) -> Tensor:
         """The score from which on a latent was on in this pass, broadcastable to `score`, without gradient.
 
         Raises:
@@ -76,7 +109,9 @@ class Sparsifier(Part, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no gate")
 
-    def observe(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw, rank_mean: RankMean) -> None:
+    def observe(
+        self, score: Float[Tensor, "batch d_sae"] | None, latents: Latents, draw: Draw, rank_mean: RankMean
+    ) -> None:
         """Take in the statistics of a training batch."""
 
     def reset_(self, dead: Bool[Tensor, " d_sae"]) -> None:
@@ -105,5 +140,6 @@ class ReLU(Sparsifier):
     ) -> DenseLatents:
         return DenseLatents(nn.functional.relu(z) if score is z else z * (score > 0), self.shards)
 
-    def gate_threshold(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw | None) -> Tensor:
+    def gate_threshold(self, score: Float[Tensor, "batch d_sae"] | None, latents: Latents, draw: Draw | None) -> Tensor:
+        assert score is not None
         return score.new_zeros(())

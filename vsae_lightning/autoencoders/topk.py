@@ -3,14 +3,15 @@
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from vsae_lightning.autoencoders import kernels
 from vsae_lightning.autoencoders.draw import Draw
 from vsae_lightning.autoencoders.latents import DenseLatents, Latents, SparseLatents
 from vsae_lightning.autoencoders.running import RunningMean
-from vsae_lightning.autoencoders.sharding import WHOLE, Shards
-from vsae_lightning.autoencoders.sparsifiers import RankMean, Sparsifier
+from vsae_lightning.autoencoders.sharding import kept
+from vsae_lightning.autoencoders.sparsifiers import Choice, RankMean, Sparsifier
 from vsae_lightning.autoencoders.threshold import InferenceThreshold
 from vsae_lightning.errors import InputError
 
@@ -92,23 +93,45 @@ class TopK(Selection):
         self.has_gate = by == "value"
         self.threshold = InferenceThreshold()
 
+    def choice(self, draw: Draw | None) -> Choice:
+        return Choice(self.k_at(draw), self.by == "magnitude")
+
     def forward(
         self, z: Float[Tensor, "batch d_sae"], score: Float[Tensor, "batch d_sae"], draw: Draw | None = None
     ) -> SparseLatents:
-        if self.by == "value":
-            return select_positive(z, score, self.k_at(draw), self.shards)
-        best = self.shards.topk(score.detach().abs(), self.k_at(draw))
-        return SparseLatents(best.kept(z.gather(-1, best.indices)), best.indices, z.shape[-1], self.shards)
+        k, magnitude = self.choice(draw)
+        indices = kernels.topk_indices(score.detach(), min(k, z.shape[-1]), magnitude)
+        values = z.gather(-1, indices)
+        scores = values if score is z else score.gather(-1, indices)
+        return self.chosen(values, scores, indices, z.shape[-1], draw)
 
-    def gate_threshold(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw | None) -> Tensor:
+    def chosen(
+        self,
+        z: Float[Tensor, "batch k"],
+        score: Float[Tensor, "batch k"],
+        indices: Int[Tensor, "batch k"],
+        d_sae: int,
+        draw: Draw | None = None,
+    ) -> SparseLatents:
+        k, magnitude = self.choice(draw)
+        won = self.shards.won(score.abs() if magnitude else score, indices, k)
+        own = kept(z, won)
+        values = own if magnitude else positive(own, own if score is z else kept(score, won))
+        return SparseLatents(values, indices, d_sae, self.shards, score.detach())
+
+    def gate_threshold(self, score: Float[Tensor, "batch d_sae"] | None, latents: Latents, draw: Draw | None) -> Tensor:
         """The k-th largest score of every row, [batch, 1]."""
         assert isinstance(latents, SparseLatents)
-        return kth_largest(self.shards.gather(score.detach().gather(-1, latents.indices)), self.k_at(draw))
+        assert latents.scores is not None
+        return kth_largest(self.shards.gather(latents.scores), self.k_at(draw))
 
-    def observe(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw, rank_mean: RankMean) -> None:
+    def observe(
+        self, score: Float[Tensor, "batch d_sae"] | None, latents: Latents, draw: Draw, rank_mean: RankMean
+    ) -> None:
         assert isinstance(latents, SparseLatents)
+        assert latents.scores is not None
         # What a rank offered in vain is among the indices, with the value 0.
-        selected = torch.where(latents.values != 0, score.gather(-1, latents.indices), 0.0)
+        selected = torch.where(latents.values != 0, latents.scores, 0.0)
         self.threshold.update(self.shards.gather(selected), rank_mean)
 
 
@@ -152,10 +175,14 @@ class ProbabilisticTopK(Selection):
         indices = gates.topk(self.k_at(draw), dim=-1, sorted=False).indices
         return SparseLatents(z.gather(-1, indices).relu(), indices, z.shape[-1])
 
-    def gate_threshold(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw | None) -> Tensor:
+    def gate_threshold(self, score: Float[Tensor, "batch d_sae"] | None, latents: Latents, draw: Draw | None) -> Tensor:
+        assert score is not None
         return kth_largest(score, self.k_at(draw))
 
-    def observe(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw, rank_mean: RankMean) -> None:
+    def observe(
+        self, score: Float[Tensor, "batch d_sae"] | None, latents: Latents, draw: Draw, rank_mean: RankMean
+    ) -> None:
+        assert score is not None
         # Of the rows without noise, as evaluation sees them.
         self.threshold.update(score.topk(self.k_at(draw), dim=-1, sorted=False).values, rank_mean)
 
@@ -191,15 +218,19 @@ class BatchTopK(Selection):
         selected = torch.zeros_like(lanes, dtype=torch.bool).scatter(-1, best, True).view_as(score)
         return DenseLatents(z * (selected & (score > 0)))
 
-    def gate_threshold(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw | None) -> Tensor:
+    def gate_threshold(self, score: Float[Tensor, "batch d_sae"] | None, latents: Latents, draw: Draw | None) -> Tensor:
         """In training the smallest selected score of each lane, [batch, 1]; else the learned threshold."""
         if draw is None:
             return self.threshold.value.clamp_min(0)
+        assert score is not None
         smallest = self._smallest_selected(score, latents, draw)
         return torch.where(smallest.isfinite(), smallest, 0.0).repeat_interleave(len(score) // draw.lanes)[:, None]
 
     @torch.no_grad()
-    def observe(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw, rank_mean: RankMean) -> None:
+    def observe(
+        self, score: Float[Tensor, "batch d_sae"] | None, latents: Latents, draw: Draw, rank_mean: RankMean
+    ) -> None:
+        assert score is not None
         smallest = self._smallest_selected(score, latents, draw).float()
         counted = smallest.isfinite()  # a lane without any positive score says nothing
         total, lanes = rank_mean(torch.where(counted, smallest, 0.0).sum()), rank_mean(counted.float().sum())
@@ -214,15 +245,16 @@ class BatchTopK(Selection):
         return selected.reshape(draw.lanes, -1).amin(-1)
 
 
-def select_positive(
-    z: Float[Tensor, "batch d_sae"], score: Float[Tensor, "batch d_sae"], k: int, shards: Shards = WHOLE
-) -> SparseLatents:
+def select_positive(z: Float[Tensor, "batch d_sae"], score: Float[Tensor, "batch d_sae"], k: int) -> SparseLatents:
     """The values of the k largest scores of each row, where these are positive."""
-    best = shards.topk(score, k)
-    if score is z:
-        return SparseLatents(best.kept(best.values).relu(), best.indices, z.shape[-1], shards)
-    positive = best.kept(best.values) > 0
-    return SparseLatents(z.gather(-1, best.indices) * positive, best.indices, z.shape[-1], shards)
+    indices = kernels.topk_indices(score.detach(), k)
+    values = z.gather(-1, indices)
+    return SparseLatents(positive(values, values if score is z else score.gather(-1, indices)), indices, z.shape[-1])
+
+
+def positive(z: Float[Tensor, "batch k"], score: Float[Tensor, "batch k"]) -> Float[Tensor, "batch k"]:
+    """z where the score is positive, else 0."""
+    return z.relu() if score is z else z * (score > 0)
 
 
 def kth_largest(score: Float[Tensor, "batch d_sae"], k: int) -> Float[Tensor, "batch 1"]:

@@ -4,19 +4,22 @@ import math
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from vsae_lightning.autoencoders import kernels
 from vsae_lightning.autoencoders.base import SparseAutoencoder
-from vsae_lightning.autoencoders.latents import Latents
+from vsae_lightning.autoencoders.draw import Draw
+from vsae_lightning.autoencoders.encoded import Encoded
 from vsae_lightning.autoencoders.posterior import Posterior
 from vsae_lightning.autoencoders.precision import at_least_float32
 from vsae_lightning.autoencoders.sharding import local
-from vsae_lightning.autoencoders.sparsifiers import Sparsifier
+from vsae_lightning.autoencoders.sparsifiers import Choice, Sparsifier
 from vsae_lightning.errors import InputError
 
 Sigma = float | Literal["learned", "closed_form"]
 Covariance = Literal["diagonal", "encoder"]
+Select = Literal["sample", "mean"]
 
 LOG_VAR_RANGE = (-6.0, 2.0)
 LOG_VAR_START = -2.0
@@ -91,7 +94,7 @@ class VariationalAutoencoder(SparseAutoencoder):
         self.covariance = covariance
         self.relu_mean = relu_mean
         if sigma == "learned":
-            self.W_var = nn.Parameter(torch.zeros(d_in, d_sae))
+            self.W_var = nn.Parameter(torch.zeros(d_sae, d_in).T)
             self.b_var = nn.Parameter(torch.full((d_sae,), LOG_VAR_START))
         if sigma == "closed_form":
             self.register_buffer("closed_form_sigma", torch.empty(d_sae))
@@ -102,18 +105,25 @@ class VariationalAutoencoder(SparseAutoencoder):
         """Whether training draws from the posterior."""
         return self.sigma != 0
 
-    def posterior(self, x: Float[Tensor, "batch d_in"]) -> Posterior:
-        """Mean and marginal standard deviation of every latent of every row."""
-        mean = self._mean(x)
-        if self.covariance == "encoder":
-            assert not isinstance(self.sigma, str)
-            return Posterior(mean, self.sigma * self.encoder_weights().norm(dim=0))
-        if self.sigma == "closed_form":
-            return Posterior(mean, self.shards.slice(self.get_buffer("closed_form_sigma")))
-        if not isinstance(self.sigma, str):
-            return Posterior(mean, float(self.sigma))
+    def posterior(self, x: Float[Tensor, "batch d_in"], sigma_share: float = 1.0) -> Posterior:
+        """Mean and marginal standard deviation of every latent of every row; of a sigma that is a number, a share."""
+        mean = self._mean(self.pre_acts(x))
+        if self.sigma != "learned":
+            return Posterior(mean, self.common_sigma(sigma_share))
         log_var = torch.addmm(local(self.b_var), self.encoder_input(x), local(self.W_var))
-        return Posterior(mean, (0.5 * at_least_float32(log_var).clamp(*LOG_VAR_RANGE)).exp())
+        return Posterior(mean, _sigma_of(log_var))
+
+    def common_sigma(self, share: float = 1.0) -> Float[Tensor, " d_sae"] | float:
+        """That of every row: a share of a number, in the covariance of the encoder times its norms, or closed form."""
+        if self.sigma == "closed_form":
+            return self.shards.slice(self.get_buffer("closed_form_sigma"))
+        assert not isinstance(self.sigma, str)
+        sigma = self.sigma * share
+        return sigma * self.encoder_weights().norm(dim=0) if self.covariance == "encoder" else float(sigma)
+
+    def mean_squares(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, " d_sae"]:
+        """The mean over the batch of the square of every latent's pre-activation; x receives no gradient."""
+        return kernels.mean_squares(x, self._center(), self.encoder_weights(), local(self.b_enc))
 
     @torch.no_grad()
     def set_closed_form(self, residual_variance: Float[Tensor, ""], prior_variance: Float[Tensor, ""]) -> None:
@@ -121,9 +131,38 @@ class VariationalAutoencoder(SparseAutoencoder):
         precision = local(self.W_dec).square().sum(-1) / residual_variance + 1 / prior_variance
         self.get_buffer("closed_form_sigma").copy_(self.shards.gather(precision.rsqrt()))
 
-    def latents(self, x: Float[Tensor, "batch d_in"]) -> Latents:
-        mean = self._mean(x)
-        return self.sparsifier(mean, mean)
+    def encoded(
+        self,
+        x: Float[Tensor, "batch d_in"],
+        draw: Draw | None = None,
+        keep_all: bool = False,
+        select: Select = "sample",
+        sigma_share: float = 1.0,
+    ) -> Encoded:
+        """Encode, sample and sparsify a batch.
+
+        Args:
+            x: The batch.
+            draw: That of a training batch; None, or without noise: z is the mean.
+            keep_all: Compute the posterior of all latents, also where the sparsifier needs but the largest.
+            select: Whether the sparsifier selects by the sample or by the mean.
+            sigma_share: Of a sigma that is a number, the part that is in force.
+        """
+        noise = draw.noise if draw is not None and self.samples else None
+        if noise is not None and self.covariance == "encoder":
+            assert not isinstance(self.sigma, str)
+            return super().encoded(x + self.sigma * sigma_share * noise, draw, keep_all)
+        by_mean = noise is None or select == "mean"
+        choice = None if keep_all else self.sparsifier.choice(draw)
+        if choice is None:
+            posterior = self.posterior(x, sigma_share)
+            z = posterior.mean if noise is None else posterior.sample(noise)
+            score = posterior.mean if by_mean else z
+            return Encoded(x, self.sparsifier(z, score, draw), score, posterior)
+        posterior, indices = self._selected(x, choice, None if by_mean else noise, sigma_share)
+        z = posterior.mean if noise is None else posterior.sample(noise.gather(-1, indices))
+        latents = self.sparsifier.chosen(z, posterior.mean if by_mean else z, indices, len(local(self.b_enc)), draw)
+        return Encoded(x, latents, None, posterior)
 
     @torch.no_grad()
     def fold_input_scaling(self, mean: Float[Tensor, " d_in"], scale: Float[Tensor, ""]) -> None:
@@ -139,12 +178,69 @@ class VariationalAutoencoder(SparseAutoencoder):
             self.W_var[:, dead] = 0
             self.b_var[dead] = LOG_VAR_START
 
-    def _mean(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_sae"]:
-        mean = self.pre_acts(x)
-        return nn.functional.relu(mean) if self.relu_mean else mean
+    def _selected(
+        self,
+        x: Float[Tensor, "batch d_in"],
+        choice: Choice,
+        noise: Float[Tensor, "batch d_sae"] | None,
+        sigma_share: float,
+    ) -> tuple[Posterior, Int[Tensor, "batch offered"]]:
+        """The posterior of the latents whose mean, or sample where there is noise, is among the largest; which."""
+        W = self.encoder_weights()
+        if noise is None:  # a mean that is not negative is its own magnitude
+            pre_acts, indices = self.largest_pre_acts(x, W, choice.k, choice.magnitude and not self.relu_mean)
+        else:
+            indices = self._largest_samples(x, W, choice, noise, sigma_share)
+            pre_acts = self._at(x, W, self.b_enc, indices)
+        if self.sigma == "learned":
+            sigma: Tensor | float = _sigma_of(self._at(x, local(self.W_var), self.b_var, indices))
+        else:
+            sigma = self.common_sigma(sigma_share)
+            sigma = sigma[indices] if isinstance(sigma, Tensor) else sigma
+        return Posterior(self._mean(pre_acts), sigma, of_selected=True), indices
+
+    @kernels.uncompiled
+    @torch.no_grad()
+    def _largest_samples(
+        self,
+        x: Float[Tensor, "batch d_in"],
+        W: Float[Tensor, "d_in d_sae"],
+        choice: Choice,
+        noise: Float[Tensor, "batch d_sae"],
+        sigma_share: float,
+    ) -> Int[Tensor, "batch offered"]:
+        """Which latents of each row have the largest samples; of these no more than a tile is held at a time."""
+        weights, common = [(W, local(self.b_enc))], None
+        if self.sigma == "learned":
+            weights.append((local(self.W_var), local(self.b_var)))
+        else:
+            common = self.common_sigma(sigma_share)
+        largest = kernels.Largest(len(x), min(choice.k, noise.shape[-1]), choice.magnitude, noise)
+        for latents, (pre_acts, *log_var) in kernels.linear_tiles(self._centered(x), weights):
+            sigma = _sigma_of(log_var[0]) if common is None else common
+            own = sigma[latents] if common is not None and isinstance(sigma, Tensor) else sigma
+            largest.add(Posterior(self._mean(pre_acts), own).sample(noise[:, latents]))
+        return largest.indices
+
+    def _at(
+        self,
+        x: Float[Tensor, "batch d_in"],
+        W: Float[Tensor, "d_in d_sae"],
+        b: Float[Tensor, " d_sae"],
+        indices: Int[Tensor, "batch offered"],
+    ) -> Float[Tensor, "batch offered"]:
+        """The encoder's product with W at some latents of each row."""
+        return kernels.linear_at(self.shards.copy(x), self._center(), W, local(b), indices)
+
+    def _mean(self, pre_acts: Float[Tensor, "batch latents"]) -> Float[Tensor, "batch latents"]:
+        return nn.functional.relu(pre_acts) if self.relu_mean else pre_acts
 
     def _encoder_weights(self) -> list[nn.Parameter]:
         return [self.W_enc, self.W_var] if self.sigma == "learned" else [self.W_enc]
 
     def _encoder_biases(self) -> list[nn.Parameter]:
         return [self.b_enc, self.b_var] if self.sigma == "learned" else [self.b_enc]
+
+
+def _sigma_of(log_var: Float[Tensor, "batch latents"]) -> Float[Tensor, "batch latents"]:
+    return (0.5 * at_least_float32(log_var).clamp(*LOG_VAR_RANGE)).exp()

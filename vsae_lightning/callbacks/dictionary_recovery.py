@@ -109,10 +109,12 @@ class _Evidence:
     def update(self, codes: Float[Tensor, "batch num_features"], forward: "ForwardPass") -> None:
         latents = forward.latents.dense()
         self.recovery.update(codes, latents)
-        if forward.posterior is not None:
+        if (posterior := forward.posterior) is not None:
+            if posterior.of_selected:
+                posterior = cast("Any", self.module).autoencoder.posterior(forward.x)
             if cast("Any", self.module).kl_weight != 0:
-                self.kl.update(cast("Any", self.module).prior.kl(forward.posterior))
-            self._calibrate(codes, latents, forward.posterior)
+                self.kl.update(cast("Any", self.module).prior.kl(posterior))
+            self._calibrate(codes, latents, posterior)
 
     def _calibrate(self, codes: Tensor, latents: Tensor, posterior: "Posterior") -> None:
         sigma = torch.as_tensor(posterior.sigma, device=latents.device).expand_as(latents)

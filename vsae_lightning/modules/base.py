@@ -1,24 +1,24 @@
 """What every LightningModule here shares: steps, optimizer, schedules, feature usage, logging."""
 
-import math
 from abc import abstractmethod
 from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_
 
 from vsae_lightning.autoencoders.base import SparseAutoencoder
 from vsae_lightning.autoencoders.draw import Draw
+from vsae_lightning.autoencoders.encoded import Encoded
 from vsae_lightning.autoencoders.geometry import geometric_median, normalize_rows_, remove_parallel_gradient_
-from vsae_lightning.autoencoders.latents import Latents
 from vsae_lightning.autoencoders.precision import squared_error
 from vsae_lightning.autoencoders.sharding import Shards, local
 from vsae_lightning.batches import ActivationBatch
 from vsae_lightning.errors import InputError, require_at_least
+from vsae_lightning.memory import keep_freed_memory
+from vsae_lightning.modules.announcements import announce
 from vsae_lightning.modules.auxk import auxk_loss
 from vsae_lightning.modules.finite_steps import FiniteSteps
 from vsae_lightning.modules.forward import (
@@ -34,6 +34,7 @@ from vsae_lightning.modules.gate_kl import gate_kl, usage
 from vsae_lightning.modules.held_out import HeldOutMetrics
 from vsae_lightning.modules.hyperparameters import save_plain_hyperparameters
 from vsae_lightning.modules.noise import standard_normal
+from vsae_lightning.modules.optimizers import OnePass, make_optimizer
 from vsae_lightning.modules.ranks import RankedModule
 from vsae_lightning.modules.resampling import resample_dead_
 from vsae_lightning.modules.schedules import WarmupDecay
@@ -97,6 +98,7 @@ class AutoencoderModule(RankedModule):
         self.resample_every_steps = resample_every_steps
         self.optimizer = optimizer
         self.scheduler = scheduler
+        self.one_pass: OnePass | None = None  # of the optimizer that is configured
         self.training_forward = torch.compile(self.forward_pass) if torch_compile else self.forward_pass
         self.usage = FeatureUsage(autoencoder.d_sae)
         self.finite_steps = FiniteSteps()
@@ -168,6 +170,7 @@ class AutoencoderModule(RankedModule):
             weight = self.sparsity_weight * linear_warmup(step, self.sparsity_warmup_steps)
             terms = terms.plus("sparsity", penalty, weight)
         if forward.gate is not None:
+            assert forward.score is not None
             used = usage(forward.score, forward.gate.threshold, self._rank_mean)
             kl = gate_kl(used, forward.gate.target_l0, self.autoencoder.shards)
             weight = self.gate_kl_weight * linear_warmup(step, self.gate_kl_warmup_steps)
@@ -183,18 +186,20 @@ class AutoencoderModule(RankedModule):
             return None
         if self.tokens_seen < self.dead_after_tokens:
             return forward.x.new_zeros(())
-        shards, W_dec = self.autoencoder.shards, local(self.autoencoder.W_dec)
-        dead = shards.slice(self.usage.dead(self.dead_after_tokens))
-        return auxk_loss(forward.x - forward.x_hat, forward.pre_acts, dead, W_dec, self._rank_mean, shards)
+        dead = self.usage.dead(self.dead_after_tokens)
+        residual = forward.x - forward.x_hat
+        return auxk_loss(self.autoencoder, forward.encoded_x, residual, dead, self._rank_mean)
 
-    def gate(self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw | None) -> Gate | None:
-        """What the gate KL needs to know of the sparsifier; None without one."""
-        if not self.gate_kl_weight:
-            return None
-        sparsifier = self.autoencoder.sparsifier
-        target_l0 = sparsifier.target_l0(draw)
-        assert target_l0 is not None
-        return Gate(sparsifier.gate_threshold(score, latents, draw), target_l0)
+    @property
+    def keep_all(self) -> bool:
+        """Whether the loss needs more than the selected latents of a row."""
+        return self.gate_kl_weight != 0
+
+    def decoded(self, x: Float[Tensor, "batch d_in"], encoded: Encoded, draw: Draw | None) -> ForwardPass:
+        """The pass over a batch from what the encoder made of it."""
+        x_hat = self.autoencoder.reconstruct(encoded.latents)
+        gate = self._gate(encoded, draw)
+        return ForwardPass(x, encoded.x, encoded.latents, x_hat, encoded.score, gate, encoded.posterior)
 
     def standardize(self, activations: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_in"]:
         """Raw activations to the units the autoencoder is trained in."""
@@ -206,7 +211,8 @@ class AutoencoderModule(RankedModule):
         return {"": self}
 
     def on_fit_start(self) -> None:
-        self.warn_if_never_dead()
+        keep_freed_memory()
+        announce(self)
         statistics = getattr(getattr(self.trainer, "datamodule", None), "input_statistics", None)
         if statistics is not None and self.tokens_seen == 0:
             self.take_scaling(*statistics())
@@ -292,16 +298,26 @@ class AutoencoderModule(RankedModule):
         norm = self.finite_steps.admit(parameters, self.global_step, self.trainer.train_dataloader)
         if norm is None:
             self._candidates = None
-        if norm is None or limit is None:
+        if norm is None:
             return
-        if algorithm == "value":
+        if limit is not None and algorithm == "value":
             self.clip_gradients(optimizer, limit, algorithm)
-        else:
+        elif limit is not None:
             clip_grads_with_norm_(parameters, limit, norm)
+        if self.one_pass is not None:
+            self.one_pass.begin()
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        super().optimizer_step(*args, **kwargs)
+        try:
+            super().optimizer_step(*args, **kwargs)
+        finally:
+            self.end_one_pass()
         self.after_optimizer_step(self.trainer.optimizers[0])
+
+    def end_one_pass(self) -> None:
+        """The optimizer's step is over, or has failed."""
+        if self.one_pass is not None:
+            self.one_pass.end()
 
     def after_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Renormalise the decoder; every `resample_every_steps` restart what is dead."""
@@ -314,22 +330,10 @@ class AutoencoderModule(RankedModule):
             self.usage.restart(dead)
             self._candidates = None
 
-    def make_optimizer(self) -> torch.optim.Optimizer:
-        """The optimizer given; Adam at 2e-4 * sqrt(2^14 / d_sae) where none is (Gao et al. 2024)."""
-        if self.optimizer is None:
-            lr = 2e-4 * (2**14 / self.autoencoder.d_sae) ** 0.5
-            return torch.optim.Adam(self.parameters(), lr=lr)
-        try:
-            optimizer = self.optimizer(self.parameters())
-        except ValueError as error:
-            raise InputError(f"model.init_args.optimizer: {error}") from None
-        if not math.isfinite(lr := optimizer.param_groups[0]["lr"]):
-            raise InputError(f"model.init_args.optimizer: lr is {lr}; it must be a number.")
-        return optimizer
-
     def configure_optimizers(self) -> Any:
-        """The optimizer and schedule given."""
-        optimizer = self.make_optimizer()
+        """The optimizer and schedule given; without one, Adam at a constant rate."""
+        optimizer = make_optimizer(self.optimizer, self.parameters(), self.autoencoder.d_sae)
+        self.one_pass = OnePass(optimizer)
         if self.scheduler is None:
             return {"optimizer": optimizer}
         scheduler = self.scheduler(optimizer)
@@ -372,6 +376,15 @@ class AutoencoderModule(RankedModule):
         if weight and sparsifier.target_l0(None) == autoencoder.d_sae:
             raise InputError(f"gate_kl_weight is {weight}, but {name} has k = d_sae: every latent is always on.")
 
+    def _gate(self, encoded: Encoded, draw: Draw | None) -> Gate | None:
+        """What the gate KL needs to know of the sparsifier; None without one."""
+        if not self.gate_kl_weight:
+            return None
+        sparsifier = self.autoencoder.sparsifier
+        target_l0 = sparsifier.target_l0(draw)
+        assert target_l0 is not None
+        return Gate(sparsifier.gate_threshold(encoded.score, encoded.latents, draw), target_l0)
+
     def _side_error(self, forward: ForwardPass) -> Float[Tensor, " batch"] | None:
         autoencoder = self.autoencoder
         return autoencoder.sparsifier.side_error(
@@ -380,17 +393,3 @@ class AutoencoderModule(RankedModule):
 
     def _resampling_is_due(self) -> bool:
         return self.resample_every_steps is not None and (self.global_step + 1) % self.resample_every_steps == 0
-
-    def warn_if_never_dead(self, member: str = "") -> None:
-        """Warn if the run is over before AuxK or resampling can begin."""
-        batch_size = getattr(getattr(self.trainer, "datamodule", None), "batch_size", None)
-        idle = self.aux_weight == 0 and self.resample_every_steps is None
-        if batch_size is None or idle or self.trainer.max_steps < 0:
-            return
-        tokens = self.trainer.max_steps * self.trainer.accumulate_grad_batches * batch_size
-        if tokens <= self.dead_after_tokens:
-            rank_zero_warn(
-                f"{member and member + ': '}The run has {tokens:,} tokens, and a latent counts as dead after "
-                f"{self.dead_after_tokens:,}: AuxK can never fire, nor resampling. Lower dead_after_tokens, or do "
-                "without (aux_weight: 0)."
-            )

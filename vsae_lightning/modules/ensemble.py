@@ -10,6 +10,8 @@ from torch import nn
 from vsae_lightning.batches import ActivationBatch
 from vsae_lightning.errors import InputError
 from vsae_lightning.log_keys import log_key
+from vsae_lightning.memory import keep_freed_memory
+from vsae_lightning.modules.announcements import announce
 from vsae_lightning.modules.base import AutoencoderModule
 from vsae_lightning.modules.combined import CombinedOptimizer, CombinedSchedule
 from vsae_lightning.modules.hyperparameters import save_plain_hyperparameters
@@ -59,11 +61,13 @@ class Ensemble(MembersModule):
             member.trainer = self.trainer
 
     def on_fit_start(self) -> None:
+        keep_freed_memory()
         statistics = getattr(getattr(self.trainer, "datamodule", None), "input_statistics", None)
         new = {name: member for name, member in self.members().items() if member.tokens_seen == 0}
         scaling = statistics() if statistics is not None and new else None
-        for name, member in new.items():
-            member.warn_if_never_dead(name)
+        for name, member in self.members().items():
+            announce(member, name)
+        for member in new.values():
             if scaling is not None:
                 member.take_scaling(*scaling)
 
@@ -94,7 +98,11 @@ class Ensemble(MembersModule):
             member.clip_or_skip(own, gradient_clip_val, gradient_clip_algorithm)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        super().optimizer_step(*args, **kwargs)
+        try:
+            super().optimizer_step(*args, **kwargs)
+        finally:
+            for member in self.members().values():
+                member.end_one_pass()
         for member, own in self._with_optimizers():
             member.after_optimizer_step(own)
 

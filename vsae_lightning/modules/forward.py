@@ -28,19 +28,20 @@ class ForwardPass(NamedTuple):
 
     Attributes:
         x: The batch.
-        pre_acts: What AuxK takes dead latents from.
-        score: What the sparsifier selected by.
+        encoded_x: What was encoded: the batch, in training with the noise on it of a posterior like the encoder.
         latents: Of the sparsifier.
         x_hat: Their decoding.
+        score: What the sparsifier selected by; None where only the selected latents were computed.
         gate: For the gate KL; None without one.
-        posterior: Of a vSAE; in training None where it is singular, in evaluation its marginals.
+        posterior: Of a vSAE, of the selected latents alone where `score` is None; in training None where it is
+            singular, in evaluation its marginals.
     """
 
     x: Float[Tensor, "batch d_in"]
-    pre_acts: Float[Tensor, "batch d_sae"]
-    score: Float[Tensor, "batch d_sae"]
+    encoded_x: Float[Tensor, "batch d_in"]
     latents: Latents
     x_hat: Float[Tensor, "batch d_in"]
+    score: Float[Tensor, "batch d_sae"] | None = None
     gate: Gate | None = None
     posterior: Posterior | None = None
 

@@ -98,10 +98,7 @@ class SAE(AutoencoderModule):
         )
 
     def forward_pass(self, x: Float[Tensor, "batch d_in"], draw: Draw | None = None) -> ForwardPass:
-        pre_acts = self.autoencoder.pre_acts(x)
-        latents = self.autoencoder.sparsifier(pre_acts, pre_acts, draw)
-        x_hat = self.autoencoder.reconstruct(latents)
-        return ForwardPass(x, pre_acts, pre_acts, latents, x_hat, self.gate(pre_acts, latents, draw))
+        return self.decoded(x, self.autoencoder.encoded(x, draw, self.keep_all), draw)
 
     def terms(self, forward: ForwardPass, step: int) -> LossTerms:
         return self.common_terms(forward, step)

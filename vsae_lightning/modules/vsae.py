@@ -15,7 +15,7 @@ from vsae_lightning.autoencoders.priors import Prior, ScaledNormal, StandardNorm
 from vsae_lightning.autoencoders.running import RunningMean
 from vsae_lightning.autoencoders.sharding import WHOLE, Shards
 from vsae_lightning.autoencoders.sparsifiers import Sparsifier
-from vsae_lightning.autoencoders.variational import Covariance, Sigma, VariationalAutoencoder
+from vsae_lightning.autoencoders.variational import Covariance, Select, Sigma, VariationalAutoencoder
 from vsae_lightning.errors import InputError, require_at_least
 from vsae_lightning.modules.base import AutoencoderModule, BiasInit, Decoder, Encoder
 from vsae_lightning.modules.forward import ForwardPass
@@ -84,7 +84,7 @@ class VSAE(AutoencoderModule):
         sigma: Sigma = "learned",
         sigma_warmup_steps: int = 0,
         covariance: Covariance = "diagonal",
-        select: Literal["sample", "mean"] = "sample",
+        select: Select = "sample",
         prior: Prior | None = None,
         kl_weight: float | Literal["elbo"] = 1.0,
         kl_warmup_steps: int = 1000,
@@ -151,16 +151,20 @@ class VSAE(AutoencoderModule):
         on_the_input = self.autoencoder.samples and self.autoencoder.covariance == "encoder"
         return WHOLE if on_the_input else super().noise_shards
 
+    @property
+    def keep_all(self) -> bool:
+        kl_on_all = self.kl_weight != 0 and self.kl_on == "all" and not self._kl_is_of_squares
+        return super().keep_all or self.prior.needs_gate or kl_on_all
+
     def forward_pass(self, x: Float[Tensor, "batch d_in"], draw: Draw | None = None) -> ForwardPass:
-        noise = draw.noise if draw is not None and self.autoencoder.samples else None
-        if draw is not None and noise is not None and self.autoencoder.covariance == "encoder":
-            z = self.autoencoder.pre_acts(x + self._sigma_at(draw.step) * noise)
-            return self._sparsify(x, z, z, None, draw)
-        posterior = self._posterior(x, draw)
-        if noise is None:
-            return self._sparsify(x, posterior.mean, posterior.mean, posterior, draw)
-        z = posterior.sample(noise)
-        return self._sparsify(x, z, posterior.mean if self.select == "mean" else z, posterior, draw)
+        share = 1.0 if draw is None else linear_warmup(draw.step, self.sigma_warmup_steps)
+        encoded = self.autoencoder.encoded(x, draw, self.keep_all, self.select, share)
+        posterior, score = encoded.posterior, encoded.score
+        if posterior is not None and score is not None and self.prior.needs_gate:
+            threshold = self.autoencoder.sparsifier.gate_threshold(score, encoded.latents, draw)
+            gate = torch.special.ndtr((posterior.mean - threshold) / posterior.sigma)
+            encoded = encoded._replace(posterior=posterior._replace(gate=gate))
+        return self.decoded(x, encoded, draw)
 
     def terms(self, forward: ForwardPass, step: int) -> LossTerms:
         terms = self.common_terms(forward, step)
@@ -171,6 +175,9 @@ class VSAE(AutoencoderModule):
 
     def kl_loss(self, forward: ForwardPass, posterior: Posterior) -> Float[Tensor, ""]:
         """KL(q || p) in nats above the free bits, summed over all or the selected latents, mean over the batch."""
+        if self.kl_on == "all" and posterior.of_selected:  # x receives no gradient of it
+            squares = self.autoencoder.mean_squares(forward.x)
+            return self.autoencoder.shards.sum(self.prior.kl_of_squares(squares, self.autoencoder.common_sigma()).sum())
         if self.kl_on == "all":
             return self.autoencoder.shards.sum(self._paid_kl(posterior).sum(-1)).mean()
         return forward.latents.sum_active(self._paid_kl, posterior).mean()
@@ -186,28 +193,11 @@ class VSAE(AutoencoderModule):
             assert self.prior.variance is not None
             self.autoencoder.set_closed_form(self.residual_variance.value, self.prior.variance)
 
-    def _posterior(self, x: Float[Tensor, "batch d_in"], draw: Draw | None) -> Posterior:
-        """With the sigma of this step."""
-        posterior = self.autoencoder.posterior(x)
-        if draw is not None and not isinstance(posterior.sigma, Tensor):
-            posterior = posterior._replace(sigma=self._sigma_at(draw.step))
-        return posterior
-
-    def _sparsify(
-        self,
-        x: Float[Tensor, "batch d_in"],
-        z: Float[Tensor, "batch d_sae"],
-        score: Float[Tensor, "batch d_sae"],
-        posterior: Posterior | None,
-        draw: Draw | None,
-    ) -> ForwardPass:
-        latents = self.autoencoder.sparsifier(z, score, draw)
-        pre_acts = z if posterior is None else posterior.mean
-        x_hat = self.autoencoder.reconstruct(latents)
-        if posterior is not None and self.prior.needs_gate:
-            threshold = self.autoencoder.sparsifier.gate_threshold(score, latents, draw)
-            posterior = posterior._replace(gate=torch.special.ndtr((posterior.mean - threshold) / posterior.sigma))
-        return ForwardPass(x, pre_acts, score, latents, x_hat, self.gate(score, latents, draw), posterior)
+    @property
+    def _kl_is_of_squares(self) -> bool:
+        """Whether the KL of all latents can be had without the posterior of each."""
+        same_sigma = self.autoencoder.sigma != "learned" and not self.autoencoder.relu_mean
+        return self.prior.of_squares and same_sigma and self.free_bits == 0
 
     def _paid_kl(self, posterior: Posterior) -> Float[Tensor, "batch latents"]:
         kl = self.prior.kl(posterior)
@@ -215,10 +205,6 @@ class VSAE(AutoencoderModule):
 
     def _full_kl_weight(self) -> Float[Tensor, ""] | float:
         return 2 * self.residual_variance.value.clone() if self.kl_weight == "elbo" else float(self.kl_weight)
-
-    def _sigma_at(self, step: int) -> float:
-        assert not isinstance(self.autoencoder.sigma, str)
-        return self.autoencoder.sigma * linear_warmup(step, self.sigma_warmup_steps)
 
     def _warn_of_what_is_ignored(self, prior: Prior | None) -> None:
         ignored = {
