@@ -1,6 +1,7 @@
 """How the C kernels come to be, and what happens where they cannot."""
 
 import ctypes
+import os
 import shutil
 import subprocess
 import sys
@@ -26,11 +27,21 @@ def anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_compiled_once_and_then_found(anew: Path) -> None:
     assert isinstance(native.library(), ctypes.CDLL)
-    (compiled,) = (anew / "vsae_lightning").iterdir()
+    (compiled,) = (anew / "vsae_lightning" / "kernels").iterdir()
     written = compiled.stat().st_mtime_ns
     native.library.cache_clear()
     assert isinstance(native.library(), ctypes.CDLL)
     assert compiled.stat().st_mtime_ns == written
+
+
+def test_a_mask_that_lets_others_write_is_no_hindrance(anew: Path) -> None:
+    (anew / "vsae_lightning").mkdir()
+    (anew / "vsae_lightning").chmod(0o775)  # as the token stores may have left it
+    before = os.umask(0)
+    try:
+        assert isinstance(native.library(), ctypes.CDLL)
+    finally:
+        os.umask(before)
 
 
 def test_another_source_is_compiled_anew(anew: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +51,7 @@ def test_another_source_is_compiled_anew(anew: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(native, "SOURCE", changed)
     native.library.cache_clear()
     assert isinstance(native.library(), ctypes.CDLL)
-    assert len(list((anew / "vsae_lightning").iterdir())) == 2
+    assert len(list((anew / "vsae_lightning" / "kernels").iterdir())) == 2
 
 
 def test_without_a_compiler_pytorch_computes(anew: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +68,7 @@ def test_what_does_not_compile_is_said(anew: Path, monkeypatch: pytest.MonkeyPat
     reason = native.library()
     assert isinstance(reason, str)
     assert reason.startswith("cc failed: ")
-    assert [path.name for path in (anew / "vsae_lightning").iterdir()] == []
+    assert [path.name for path in (anew / "vsae_lightning" / "kernels").iterdir()] == []
 
 
 def test_a_cache_that_cannot_be_written_is_no_hindrance(anew: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,8 +78,8 @@ def test_a_cache_that_cannot_be_written_is_no_hindrance(anew: Path, monkeypatch:
 
 
 def test_a_folder_that_others_may_write_to_is_not_trusted(anew: Path) -> None:
-    folder = anew / "vsae_lightning"
-    folder.mkdir()
+    folder = anew / "vsae_lightning" / "kernels"
+    folder.mkdir(parents=True)
     folder.chmod(0o777)
     assert native.library() == f"others may write to {folder}"
 

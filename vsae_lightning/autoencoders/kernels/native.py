@@ -102,9 +102,9 @@ def _compiled() -> Path:
     flags = next((line for line in processor.read_text().splitlines() if line.startswith(("flags", "Features"))), "")
     described = [SOURCE.read_text(encoding="utf-8"), *COMPILE, platform.machine(), flags]
     key = hashlib.sha256("\n".join(described).encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vsae_lightning"
-    path = folder / f"kernels-{key}.so"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vsae_lightning" / "kernels"
+    path = folder / f"sparse-{key}.so"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # whatever the mask is for other files
     if (status := folder.stat()).st_uid != os.getuid() or status.st_mode & 0o022:
         raise OSError(f"others may write to {folder}")  # and what they write would be executed
     if not path.exists():
