@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define BLOCK 8
+#define PARALLEL_FROM 65536 /* numbers: threads that wait for each other cost more than fewer take */
 
 /* Integers in the order of the scores: their largest is found many at a time. What is not a number must show, and is
    the largest, as in torch.topk. */
@@ -124,7 +125,7 @@ int topk_update(const float *scores, const float *bias, int64_t rows, int64_t fi
                 int magnitude, float *values, int64_t *indices)
 {
     int failed = 0;
-#pragma omp parallel
+#pragma omp parallel if (rows * width > PARALLEL_FROM)
     {
         int32_t *scratch = malloc((4 * width + k) * sizeof(int32_t));
         if (!scratch) {
@@ -165,7 +166,7 @@ int order_by_latent(const int64_t *indices, int64_t entries, int64_t width, int6
 void dot_at(const float *g, const float *W, const int64_t *indices, int64_t rows, int64_t k, int64_t d_in,
             float *products)
 {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * k * d_in > PARALLEL_FROM)
     for (int64_t row = 0; row < rows; row++)
         for (int64_t i = row * k; i < (row + 1) * k; i++) {
             const float *one = g + row * d_in, *other = W + indices[i] * d_in;
@@ -181,7 +182,7 @@ void dot_at(const float *g, const float *W, const int64_t *indices, int64_t rows
 void weight_gradient(const float *values, const int64_t *order, const int64_t *starts, const float *x, int64_t k,
                      int64_t d_in, int64_t d_sae, float *gradient)
 {
-#pragma omp parallel for schedule(dynamic, 64)
+#pragma omp parallel for schedule(dynamic, 64) if (starts[d_sae] * d_in > PARALLEL_FROM)
     for (int64_t j = 0; j < d_sae; j++) {
         float *own = gradient + j * d_in;
         int64_t entry = starts[j], stop = starts[j + 1];
