@@ -111,8 +111,8 @@ class SparseAutoencoder(Part):
         if choice is None:
             pre_acts = self.pre_acts(x)
             return Encoded(x, self.sparsifier(pre_acts, pre_acts, draw), pre_acts)
-        pre_acts, indices = self.largest_pre_acts(x, self.encoder_weights(), *choice)
-        return Encoded(x, self.sparsifier.chosen(pre_acts, pre_acts, indices, len(local(self.b_enc)), draw), None)
+        pre_acts, indices = self.largest_pre_acts(x, self.encoder_weights(), choice.k, choice.magnitude)
+        return Encoded(x, choice.of_largest(pre_acts, pre_acts, indices, len(local(self.b_enc))), None)
 
     def largest_pre_acts(
         self,

@@ -3,13 +3,14 @@
 from itertools import pairwise
 from typing import Any
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from vsae_lightning.autoencoders.choice import Choice
 from vsae_lightning.autoencoders.draw import Draw
-from vsae_lightning.autoencoders.latents import Latents, SparseLatents
+from vsae_lightning.autoencoders.latents import Latents
 from vsae_lightning.autoencoders.precision import squared_error
-from vsae_lightning.autoencoders.sparsifiers import Choice, RankMean, Sparsifier
+from vsae_lightning.autoencoders.sparsifiers import RankMean, Sparsifier
 from vsae_lightning.errors import InputError
 
 
@@ -57,16 +58,6 @@ class Matryoshka(Sparsifier):
 
     def choice(self, draw: Draw | None) -> Choice | None:
         return self.sparsifier.choice(draw)
-
-    def chosen(
-        self,
-        z: Float[Tensor, "batch k"],
-        score: Float[Tensor, "batch k"],
-        indices: Int[Tensor, "batch k"],
-        d_sae: int,
-        draw: Draw | None = None,
-    ) -> SparseLatents:
-        return self.sparsifier.chosen(z, score, indices, d_sae, draw)
 
     def penalty(
         self, score: Float[Tensor, "batch d_sae"] | None, latents: Latents, norms: Float[Tensor, " d_sae"]

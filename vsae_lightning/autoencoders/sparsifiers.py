@@ -2,29 +2,17 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from vsae_lightning.autoencoders.choice import Choice
 from vsae_lightning.autoencoders.draw import Draw
-from vsae_lightning.autoencoders.latents import DenseLatents, Latents, SparseLatents
+from vsae_lightning.autoencoders.latents import DenseLatents, Latents
 from vsae_lightning.autoencoders.parts import Part
 from vsae_lightning.autoencoders.sharding import WHOLE, Shards
 
 RankMean = Callable[[Tensor], Tensor]
-
-
-class Choice(NamedTuple):
-    """A selection that needs of a row no more than its largest scores.
-
-    Attributes:
-        k: How many are selected.
-        magnitude: Whether |score| decides.
-    """
-
-    k: int
-    magnitude: bool = False
 
 
 class Sparsifier(Part, ABC):
@@ -55,23 +43,8 @@ class Sparsifier(Part, ABC):
         """Latents of values `z` selected by `score`; `draw` is that of a training batch, None in evaluation."""
 
     def choice(self, draw: Draw | None) -> Choice | None:
-        """How few scores of a row are enough, for `chosen`; None where all are needed."""
+        """How `forward` selects, where that needs of a row no more than its largest scores; None where it does not."""
         return None
-
-    def chosen(
-        self,
-        z: Float[Tensor, "batch k"],
-        score: Float[Tensor, "batch k"],
-        indices: Int[Tensor, "batch k"],
-        d_sae: int,
-        draw: Draw | None = None,
-    ) -> SparseLatents:
-        """What `forward` returns, from the latents of each row that `choice` asks for: values, scores, which.
-
-        Raises:
-            NotImplementedError: `choice` returns None.
-        """
-        raise NotImplementedError(f"{type(self).__name__} needs all latents of a row")
 
     def target_l0(self, draw: Draw | None) -> int | None:
         """Active latents per row that it aims at; None where the penalty decides."""

@@ -3,15 +3,14 @@
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from vsae_lightning.autoencoders import kernels
+from vsae_lightning.autoencoders.choice import Choice
 from vsae_lightning.autoencoders.draw import Draw
 from vsae_lightning.autoencoders.latents import DenseLatents, Latents, SparseLatents
 from vsae_lightning.autoencoders.running import RunningMean
-from vsae_lightning.autoencoders.sharding import kept
-from vsae_lightning.autoencoders.sparsifiers import Choice, RankMean, Sparsifier
+from vsae_lightning.autoencoders.sparsifiers import RankMean, Sparsifier
 from vsae_lightning.autoencoders.threshold import InferenceThreshold
 from vsae_lightning.errors import InputError
 
@@ -94,30 +93,12 @@ class TopK(Selection):
         self.threshold = InferenceThreshold()
 
     def choice(self, draw: Draw | None) -> Choice:
-        return Choice(self.k_at(draw), self.by == "magnitude")
+        return Choice(self.k_at(draw), self.by == "magnitude", self.shards)
 
     def forward(
         self, z: Float[Tensor, "batch d_sae"], score: Float[Tensor, "batch d_sae"], draw: Draw | None = None
     ) -> SparseLatents:
-        k, magnitude = self.choice(draw)
-        indices = kernels.topk_indices(score.detach(), min(k, z.shape[-1]), magnitude)
-        values = z.gather(-1, indices)
-        scores = values if score is z else score.gather(-1, indices)
-        return self.chosen(values, scores, indices, z.shape[-1], draw)
-
-    def chosen(
-        self,
-        z: Float[Tensor, "batch k"],
-        score: Float[Tensor, "batch k"],
-        indices: Int[Tensor, "batch k"],
-        d_sae: int,
-        draw: Draw | None = None,
-    ) -> SparseLatents:
-        k, magnitude = self.choice(draw)
-        won = self.shards.won(score.abs() if magnitude else score, indices, k)
-        own = kept(z, won)
-        values = own if magnitude else positive(own, own if score is z else kept(score, won))
-        return SparseLatents(values, indices, d_sae, self.shards, score.detach())
+        return self.choice(draw).of_all(z, score)
 
     def gate_threshold(self, score: Float[Tensor, "batch d_sae"] | None, latents: Latents, draw: Draw | None) -> Tensor:
         """The k-th largest score of every row, [batch, 1]."""
@@ -168,7 +149,7 @@ class ProbabilisticTopK(Selection):
         self, z: Float[Tensor, "batch d_sae"], score: Float[Tensor, "batch d_sae"], draw: Draw | None = None
     ) -> SparseLatents:
         if draw is None or draw.noise is None:
-            return select_positive(z, score, self.k_at(draw))
+            return Choice(self.k_at(draw)).of_all(z, score)
         # The normal draw, by its distribution function: log(p / (1 - p)) of a uniform p is logistic.
         logistic = torch.special.log_ndtr(draw.noise) - torch.special.log_ndtr(-draw.noise)
         gates = score.detach() + self.temperature * logistic
@@ -243,18 +224,6 @@ class BatchTopK(Selection):
         assert isinstance(latents, DenseLatents)
         selected = torch.where(latents.values != 0, score.detach(), torch.inf)
         return selected.reshape(draw.lanes, -1).amin(-1)
-
-
-def select_positive(z: Float[Tensor, "batch d_sae"], score: Float[Tensor, "batch d_sae"], k: int) -> SparseLatents:
-    """The values of the k largest scores of each row, where these are positive."""
-    indices = kernels.topk_indices(score.detach(), k)
-    values = z.gather(-1, indices)
-    return SparseLatents(positive(values, values if score is z else score.gather(-1, indices)), indices, z.shape[-1])
-
-
-def positive(z: Float[Tensor, "batch k"], score: Float[Tensor, "batch k"]) -> Float[Tensor, "batch k"]:
-    """z where the score is positive, else 0."""
-    return z.relu() if score is z else z * (score > 0)
 
 
 def kth_largest(score: Float[Tensor, "batch d_sae"], k: int) -> Float[Tensor, "batch 1"]:

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from vsae_lightning.autoencoders import kernels
 from vsae_lightning.autoencoders.base import SparseAutoencoder
+from vsae_lightning.autoencoders.choice import Choice
 from vsae_lightning.autoencoders.draw import Draw
 from vsae_lightning.autoencoders.encoded import Encoded
 from vsae_lightning.autoencoders.posterior import Posterior
 from vsae_lightning.autoencoders.precision import at_least_float32
 from vsae_lightning.autoencoders.sharding import local
-from vsae_lightning.autoencoders.sparsifiers import Choice, Sparsifier
+from vsae_lightning.autoencoders.sparsifiers import Sparsifier
 from vsae_lightning.errors import InputError
 
 Sigma = float | Literal["learned", "closed_form"]
@@ -161,7 +162,8 @@ class VariationalAutoencoder(SparseAutoencoder):
             return Encoded(x, self.sparsifier(z, score, draw), score, posterior)
         posterior, indices = self._selected(x, choice, None if by_mean else noise, sigma_share)
         z = posterior.mean if noise is None else posterior.sample(noise.gather(-1, indices))
-        latents = self.sparsifier.chosen(z, posterior.mean if by_mean else z, indices, len(local(self.b_enc)), draw)
+        score = posterior.mean if by_mean else z
+        latents = choice.of_largest(z, score, indices, len(local(self.b_enc)))
         return Encoded(x, latents, None, posterior)
 
     @torch.no_grad()
@@ -191,9 +193,9 @@ class VariationalAutoencoder(SparseAutoencoder):
             pre_acts, indices = self.largest_pre_acts(x, W, choice.k, choice.magnitude and not self.relu_mean)
         else:
             indices = self._largest_samples(x, W, choice, noise, sigma_share)
-            pre_acts = self._at(x, W, self.b_enc, indices)
+            pre_acts = self._linear_at(x, W, self.b_enc, indices)
         if self.sigma == "learned":
-            sigma: Tensor | float = _sigma_of(self._at(x, local(self.W_var), self.b_var, indices))
+            sigma: Tensor | float = _sigma_of(self._linear_at(x, local(self.W_var), self.b_var, indices))
         else:
             sigma = self.common_sigma(sigma_share)
             sigma = sigma[indices] if isinstance(sigma, Tensor) else sigma
@@ -210,19 +212,20 @@ class VariationalAutoencoder(SparseAutoencoder):
         sigma_share: float,
     ) -> Int[Tensor, "batch offered"]:
         """Which latents of each row have the largest samples; of these no more than a tile is held at a time."""
-        weights, common = [(W, local(self.b_enc))], None
+        weights: list[tuple[Tensor, Tensor]] = [(W, local(self.b_enc))]
+        common: Tensor | float = 0.0
         if self.sigma == "learned":
             weights.append((local(self.W_var), local(self.b_var)))
         else:
             common = self.common_sigma(sigma_share)
         largest = kernels.Largest(len(x), min(choice.k, noise.shape[-1]), choice.magnitude, noise)
         for latents, (pre_acts, *log_var) in kernels.linear_tiles(self._centered(x), weights):
-            sigma = _sigma_of(log_var[0]) if common is None else common
-            own = sigma[latents] if common is not None and isinstance(sigma, Tensor) else sigma
-            largest.add(Posterior(self._mean(pre_acts), own).sample(noise[:, latents]))
+            sigma = common[latents] if isinstance(common, Tensor) else common
+            sigma = _sigma_of(log_var[0]) if log_var else sigma
+            largest.add(Posterior(self._mean(pre_acts), sigma).sample(noise[:, latents]))
         return largest.indices
 
-    def _at(
+    def _linear_at(
         self,
         x: Float[Tensor, "batch d_in"],
         W: Float[Tensor, "d_in d_sae"],
