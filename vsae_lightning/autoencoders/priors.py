@@ -26,25 +26,10 @@ class Prior(Part, ABC):
     Attributes:
         separable: Whether the KL of a latent is a function of that latent alone.
         needs_gate: Whether the posterior must tell with what probability a latent is on.
-        of_squares: Whether the KL is linear in the square of the mean, and depends on nothing else but sigma.
     """
 
     separable: bool = True
     needs_gate: bool = False
-
-    @property
-    def of_squares(self) -> bool:
-        return False
-
-    def kl_of_squares(
-        self, squares: Float[Tensor, "*latents"], sigma: Float[Tensor, "*latents"] | Float[Tensor, " d_sae"] | float
-    ) -> Float[Tensor, "*latents"]:
-        """The KL by mu^2, or its mean over rows by the mean of mu^2.
-
-        Raises:
-            NotImplementedError: `of_squares` is false.
-        """
-        raise NotImplementedError(f"the KL of {type(self).__name__} is not one of squares")
 
     @abstractmethod
     def kl(self, posterior: Posterior) -> Float[Tensor, "batch d_sae"]:
@@ -62,7 +47,25 @@ class Prior(Part, ABC):
         """Take in the posterior of a training batch."""
 
 
-class StandardNormal(Prior):
+class CentredNormal(Prior):
+    """p = N(0, s^2 I), whose KL is linear in mu^2: its mean over rows needs no more than the mean of mu^2."""
+
+    @property
+    def clamps(self) -> bool:
+        """Whether mu is changed before it is squared, so that its own squares are not enough."""
+        return False
+
+    @abstractmethod
+    def kl_of_squares(
+        self, squares: Float[Tensor, "*latents"], sigma: Float[Tensor, "*latents"] | Float[Tensor, " d_sae"] | float
+    ) -> Float[Tensor, "*latents"]:
+        """The KL by mu^2, or its mean over rows by the mean of mu^2, in nats."""
+
+    def kl(self, posterior: Posterior) -> Float[Tensor, "batch d_sae"]:
+        return self.kl_of_squares(at_least_float32(posterior.mean).square(), posterior.sigma)
+
+
+class StandardNormal(CentredNormal):
     """p = N(0, I): KL = (mu^2 + sigma^2 - 1 - log sigma^2) / 2 per latent (Kingma & Welling 2014, appendix B).
 
     With sigma = 0 it is mu^2 / 2, which is what the published runs of Baker & Li 2025 minimise.
@@ -86,14 +89,14 @@ class StandardNormal(Prior):
         return torch.ones(())
 
     def kl(self, posterior: Posterior) -> Float[Tensor, "batch d_sae"]:
-        mean = at_least_float32(posterior.mean)
-        if self.mean_limit is not None:
-            mean = mean.clamp(-self.mean_limit, self.mean_limit)
-        return self.kl_of_squares(mean.square(), posterior.sigma)
+        if self.mean_limit is None:
+            return super().kl(posterior)
+        mean = at_least_float32(posterior.mean).clamp(-self.mean_limit, self.mean_limit)
+        return super().kl(posterior._replace(mean=mean))
 
     @property
-    def of_squares(self) -> bool:
-        return self.mean_limit is None
+    def clamps(self) -> bool:
+        return self.mean_limit is not None
 
     def kl_of_squares(
         self, squares: Float[Tensor, "*latents"], sigma: Float[Tensor, "*latents"] | Float[Tensor, " d_sae"] | float
@@ -101,7 +104,7 @@ class StandardNormal(Prior):
         return 0.5 * squares + _spread_kl(sigma, squares)
 
 
-class ScaledNormal(Prior):
+class ScaledNormal(CentredNormal):
     """p = N(0, s^2 I): KL = log(s / sigma) + (mu^2 + sigma^2) / (2 s^2) - 1/2 per latent.
 
     Args:
@@ -125,13 +128,6 @@ class ScaledNormal(Prior):
     @property
     def variance(self) -> Float[Tensor, ""]:
         return self._variance().detach()
-
-    def kl(self, posterior: Posterior) -> Float[Tensor, "batch d_sae"]:
-        return self.kl_of_squares(at_least_float32(posterior.mean).square(), posterior.sigma)
-
-    @property
-    def of_squares(self) -> bool:
-        return True
 
     def kl_of_squares(
         self, squares: Float[Tensor, "*latents"], sigma: Float[Tensor, "*latents"] | Float[Tensor, " d_sae"] | float

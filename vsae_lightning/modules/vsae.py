@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vsae_lightning.autoencoders.draw import Draw
 from vsae_lightning.autoencoders.posterior import Posterior
-from vsae_lightning.autoencoders.priors import Prior, ScaledNormal, StandardNormal
+from vsae_lightning.autoencoders.priors import CentredNormal, Prior, ScaledNormal, StandardNormal
 from vsae_lightning.autoencoders.running import RunningMean
 from vsae_lightning.autoencoders.sharding import WHOLE, Shards
 from vsae_lightning.autoencoders.sparsifiers import Sparsifier
@@ -176,6 +176,7 @@ class VSAE(AutoencoderModule):
     def kl_loss(self, forward: ForwardPass, posterior: Posterior) -> Float[Tensor, ""]:
         """KL(q || p) in nats above the free bits, summed over all or the selected latents, mean over the batch."""
         if self.kl_on == "all" and posterior.of_selected:  # x receives no gradient of it
+            assert isinstance(self.prior, CentredNormal)
             squares = self.autoencoder.mean_squares(forward.x)
             return self.autoencoder.shards.sum(self.prior.kl_of_squares(squares, self.autoencoder.common_sigma()).sum())
         if self.kl_on == "all":
@@ -196,8 +197,8 @@ class VSAE(AutoencoderModule):
     @property
     def _kl_is_of_squares(self) -> bool:
         """Whether the KL of all latents can be had without the posterior of each."""
-        same_sigma = self.autoencoder.sigma != "learned" and not self.autoencoder.relu_mean
-        return self.prior.of_squares and same_sigma and self.free_bits == 0
+        prior, linear = self.prior, not self.autoencoder.relu_mean and self.free_bits == 0
+        return isinstance(prior, CentredNormal) and not prior.clamps and linear and self.autoencoder.sigma != "learned"
 
     def _paid_kl(self, posterior: Posterior) -> Float[Tensor, "batch latents"]:
         kl = self.prior.kl(posterior)
