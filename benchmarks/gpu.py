@@ -34,7 +34,7 @@ def main() -> None:
     device = torch.device("cuda", torch.cuda.current_device())
     name = torch.cuda.get_device_name(device)
     print(f"{name}, torch {torch.__version__}", flush=True)
-    if wrong := found_wrong(device):
+    if wrong := found_wrong(problems_to_check(device)):
         sys.exit("wrong on this device: " + "; ".join(wrong))
     skipped: dict[str, str] = {}
     lines = list(measure(jobs(device, name), skipped))
@@ -51,15 +51,18 @@ def main() -> None:
         print(f"skipped: {what}: {why}")
 
 
-def found_wrong(device: torch.device) -> list[str]:
-    """Of the kernels; empty where all are right."""
-    if reason := usable(device):
-        return [reason]
+def found_wrong(problems: Iterable[Problem]) -> list[str]:
+    """Of the kernels on these problems; empty where all are right."""
+    wrong = []
+    for problem in problems:
+        reason = usable(problem.device, problem.dtype)
+        wrong += failures(problem) if reason is None else [f"{problem.precision}: {reason}"]
+    return wrong
+
+
+def problems_to_check(device: torch.device) -> list[Problem]:
     sizes = [(4096, 512, 64), (3, 768, 32)]  # each is compiled anew, for every dtype: seconds apiece
-    problems = [
-        Problem(20_000, dtype, device, d_in=d_in, k=k, batch=batch) for dtype in DTYPES for batch, d_in, k in sizes
-    ]
-    return [failure for problem in problems for failure in failures(problem)]
+    return [Problem(20_000, dtype, device, d_in=d_in, k=k, batch=batch) for dtype in DTYPES for batch, d_in, k in sizes]
 
 
 def jobs(device: torch.device, name: str) -> Iterator[tuple[str, Callable[[], Iterable[Line]]]]:

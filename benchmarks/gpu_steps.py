@@ -3,37 +3,36 @@
 import shutil
 import statistics
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule
 from torch import Tensor
 
 import vsae_lightning as vl
 from benchmarks.gpu_timing import Line, Marks, Problem, median_milliseconds
-from vsae_lightning.batches import ActivationBatch
+from benchmarks.language_model import PYTHIA_70M, save_model
+from benchmarks.step import sized
+from benchmarks.workers.harness import activations
+from benchmarks.workers.step_ours import Batches, quiet_trainer
 from vsae_lightning.data.text import BUNDLED
 
-LR = 2e-4
 Step = Callable[[Tensor], object]
 
 
-class Batches:
-    """A few batches again and again, already on the device."""
+def settings_of(problem: Problem) -> dict[str, Any]:
+    """As the workers of `benchmarks.step` take them; SAELens dense, as it is by default."""
+    sizes = {"d_in": problem.d_in, "d_sae": problem.d_sae, "k": problem.k, "batch": problem.batch}
+    own = {"device": str(problem.device), "dead_after_tokens": 10_000_000, "sparse": False, "rescale": True}
+    return {**sizes, **own, **sized(problem.d_sae)}
 
-    def __init__(self, problem: Problem) -> None:
-        numbers = torch.Generator(problem.device).manual_seed(1)
-        shape = (4, problem.batch, problem.d_in)
-        self.rows = torch.randn(shape, generator=numbers, device=problem.device)
 
-    def __iter__(self) -> Iterator[ActivationBatch]:
-        step = 0
-        while True:
-            rows = self.rows[step % len(self.rows)]
-            yield ActivationBatch(rows, step, (0,), step * len(rows))
-            step += 1
+def batches(problem: Problem) -> list[Tensor]:
+    """A few, already on the device."""
+    return [rows.to(problem.device) for rows in activations(settings_of(problem))]
 
 
 class StepMarks(Callback):
@@ -49,23 +48,12 @@ class StepMarks(Callback):
 def train(module: LightningModule, data: Any, problem: Problem, steps: int) -> list[float]:
     """Milliseconds of every step but the first: forward, backward, clip and optimizer, by Lightning's Trainer."""
     marks = StepMarks(problem.device)
-    with TemporaryDirectory() as folder:
-        trainer = Trainer(
-            max_steps=steps,
-            gradient_clip_val=1.0,
-            accelerator="gpu" if problem.device.type == "cuda" else "cpu",
-            devices=1,
-            precision="bf16-mixed" if problem.precision == "bf16" else "32-true",
-            callbacks=[marks],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            limit_val_batches=0,
-            default_root_dir=folder,
-        )
-        trainer.fit(module, data)
+    options = {
+        "accelerator": "gpu" if problem.device.type == "cuda" else "cpu",
+        "devices": 1,
+        "precision": "bf16-mixed" if problem.precision == "bf16" else "32-true",
+    }
+    quiet_trainer(steps, 1.0, marks, **options).fit(module, data)
     return marks.marks.milliseconds()
 
 
@@ -77,81 +65,66 @@ def own_step_lines(problem: Problem, steps: int = 60) -> Iterator[Line]:
         "VSAE, sigma 0.1": lambda: vl.VSAE(d_in, d_sae, topk, sigma=0.1, seed=0),
     }
     for name, module in modules.items():
-        times = train(module(), Batches(problem), problem, steps)
+        times = train(module(), Batches(batches(problem)), problem, steps)
         time = statistics.median(times[len(times) // 4 :])
         yield Line(f"step of {name}", "vsae_lightning", problem.precision, problem.d_sae, time, problem.batch)
 
 
 def peer_line(name: str, problem: Problem, repeats: int = 30) -> Line:
     """The same step by a peer; raises ImportError where it is not installed."""
-    step, batches = PEERS[name](problem), iter(Batches(problem))
+    rows = batches(problem)
+    step, turns = PEERS[name](problem, rows[0]), cycle(rows)
 
     def run() -> None:
         with torch.autocast(problem.device.type, torch.bfloat16, enabled=problem.precision == "bf16"):
-            step(next(batches).activations)
+            step(next(turns))
 
     time = median_milliseconds(run, problem.device, repeats=repeats)
     return Line("step of SAE", name, problem.precision, problem.d_sae, time, problem.batch)
 
 
-def dictionary_learning(problem: Problem) -> Step:
-    from dictionary_learning.trainers.top_k import TopKTrainer
+def dictionary_learning(problem: Problem, first: Tensor) -> Step:
+    from benchmarks.workers.step_dictionary_learning import build
 
-    sizes = {"activation_dim": problem.d_in, "dict_size": problem.d_sae, "k": problem.k}
-    trainer = TopKTrainer(
-        steps=10**6, **sizes, layer=0, lm_name="none", lr=LR, warmup_steps=0, seed=0, device=str(problem.device)
-    )
+    trainer = build(settings_of(problem))
     # Step 0 would set the bias, once in a run.
     return lambda x: trainer.update(1, x)
 
 
-def sparsify(problem: Problem) -> Step:
-    from sparsify import SparseCoder, SparseCoderConfig
+def sparsify(problem: Problem, first: Tensor) -> Step:
+    from benchmarks.workers.step_sparsify import build
 
-    config = SparseCoderConfig(num_latents=problem.d_sae, k=problem.k)
-    coder = SparseCoder(problem.d_in, config, device=problem.device, dtype=torch.float32)
-    optimizer = torch.optim.Adam(coder.parameters(), lr=LR)
-
-    def step(x: Tensor) -> None:
-        coder(x).fvu.backward()
-        coder.remove_gradient_parallel_to_decoder_directions()
-        update(optimizer)
-        coder.set_decoder_norm_to_unit_norm()
-
-    return step
+    return build(settings_of(problem), first)[1]
 
 
-def sae_lens(problem: Problem) -> Step:
-    from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
+def sae_lens(problem: Problem, first: Tensor) -> Step:
+    """In the order of its SAETrainer, whose loop synchronises with the device to show its progress."""
+    from sae_lens import TopKTrainingSAE
     from sae_lens.saes.sae import TrainStepInput
 
-    config = TopKTrainingSAEConfig(d_in=problem.d_in, d_sae=problem.d_sae, k=problem.k, device=str(problem.device))
-    sae = TopKTrainingSAE(config)
-    optimizer = torch.optim.Adam(sae.parameters(), lr=LR)
+    from benchmarks.workers.step_saelens import sae_config
+
+    settings = settings_of(problem)
+    sae = TopKTrainingSAE(sae_config(settings))
+    optimizer = torch.optim.Adam(sae.parameters(), lr=settings["lr"])
 
     def step(x: Tensor) -> None:
         given = TrainStepInput(
             sae_in=x, coefficients={}, dead_neuron_mask=None, n_training_steps=1, is_logging_step=False
         )
         sae.training_forward_pass(given).loss.backward()
-        update(optimizer)
+        torch.nn.utils.clip_grad_norm_(sae.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
 
     return step
 
 
-PEERS: dict[str, Callable[[Problem], Step]] = {
+PEERS: dict[str, Callable[[Problem, Tensor], Step]] = {
     "dictionary_learning": dictionary_learning,
     "sparsify": sparsify,
     "sae_lens": sae_lens,
 }
-
-
-def update(optimizer: torch.optim.Optimizer) -> None:
-    torch.nn.utils.clip_grad_norm_(
-        [parameter for group in optimizer.param_groups for parameter in group["params"]], 1.0
-    )
-    optimizer.step()
-    optimizer.zero_grad()
 
 
 def live_line(name: str, problem: Problem, sequences: int = 1024, blocks: int = 4) -> Line:
@@ -178,18 +151,7 @@ def live_line(name: str, problem: Problem, sequences: int = 1024, blocks: int = 
 
 def pythia_shaped(folder: Path) -> str:
     """A model of Pythia-70M's shape, with random weights and the bundled tokenizer."""
-    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
-
-    config = GPTNeoXConfig(
-        vocab_size=50304,
-        hidden_size=512,
-        num_hidden_layers=6,
-        num_attention_heads=8,
-        intermediate_size=2048,
-        max_position_embeddings=2048,
-        rotary_pct=0.25,
-    )
-    GPTNeoXForCausalLM(config).save_pretrained(folder)
+    save_model(folder, PYTHIA_70M)
     for path in (BUNDLED / "model").glob("tokenizer*"):
         shutil.copy(path, folder)
     return str(folder)

@@ -24,7 +24,7 @@ def build(settings: Settings) -> TopKTrainer:
         lr=settings["lr"],
         warmup_steps=0,
         seed=0,
-        device="cpu",
+        device=settings.get("device", "cpu"),
     )
 
 

@@ -62,12 +62,11 @@ def build(settings: Settings) -> AutoencoderModule:
     return vl.SAE(**common) if sigma is None else vl.VSAE(**common, sigma=sigma, kl_on="selected")
 
 
-def quiet_trainer(max_steps: int, clip: float, *callbacks: Callback) -> Trainer:
-    """A Trainer that trains and does nothing else."""
+def quiet_trainer(max_steps: int, clip: float, *callbacks: Callback, **options: Any) -> Trainer:
+    """A Trainer that trains and does nothing else, on the CPU in float32 where `options` do not say otherwise."""
     return Trainer(
         max_steps=max_steps,
         gradient_clip_val=clip,
-        accelerator="cpu",
         callbacks=list(callbacks),
         logger=False,
         enable_checkpointing=False,
@@ -75,6 +74,7 @@ def quiet_trainer(max_steps: int, clip: float, *callbacks: Callback) -> Trainer:
         enable_model_summary=False,
         use_distributed_sampler=False,
         limit_val_batches=0,
+        **{"accelerator": "cpu", **options},
     )
 
 

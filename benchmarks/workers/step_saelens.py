@@ -39,7 +39,7 @@ def sae_config(settings: Settings) -> TopKTrainingSAEConfig:
         use_sparse_activations=settings["sparse"],
         rescale_acts_by_decoder_norm=settings["rescale"],
         apply_b_dec_to_input=True,
-        device="cpu",
+        device=settings.get("device", "cpu"),
         dtype="float32",
     )
 

@@ -39,6 +39,12 @@ def test_right_kernels_pass_the_check(dtype: torch.dtype) -> None:
     assert failures(Problem(100, dtype, DEVICE, d_in=16, k=6, batch=8)) == []
 
 
+def test_the_check_says_what_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert gpu.found_wrong([TINY]) == []
+    monkeypatch.setattr(gpu, "usable", lambda device, dtype: "triton is not installed")
+    assert gpu.found_wrong([TINY]) == ["fp32: triton is not installed"]
+
+
 def test_wrong_kernels_are_named_before_anything_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     right, topk = triton.decode, triton.topk_of_linear
     monkeypatch.setattr(triton, "decode", lambda values, *rest: right(2 * values, *rest))
@@ -48,7 +54,7 @@ def test_wrong_kernels_are_named_before_anything_is_timed(monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a device")
-    monkeypatch.setattr(gpu, "found_wrong", lambda device: failures(TINY))
+    monkeypatch.setattr(gpu, "problems_to_check", lambda device: [TINY])
     monkeypatch.setattr(gpu, "measure", lambda *_: pytest.fail("timed a wrong kernel"))
     with pytest.raises(SystemExit, match="wrong on this device: decode in fp32: an error of"):
         gpu.main()
@@ -82,7 +88,9 @@ def test_kernels_and_pytorch_compute_the_same() -> None:
     for name, contest in contests(TINY).items():
         ours, plain = contest.kernel(), contest.plain()
         if name == "topk_of_linear":
-            ours, plain = (result[0].sort().values for result in (ours, plain))  # type: ignore[index]
+            assert isinstance(ours, tuple)
+            assert isinstance(plain, tuple)
+            ours, plain = ours[0].sort().values, plain[0].sort().values
         torch.testing.assert_close(ours, plain)
 
 
