@@ -44,7 +44,7 @@ class Largest:
 
     def add(self, scores: Float[Tensor, "rows width"], bias: Float[Tensor, " width"] | None = None) -> None:
         """Take in scores + bias of the next latents."""
-        if native.serves(scores, self.values):
+        if native.serves(scores, self.values, *([] if bias is None else [bias])):
             bias = None if bias is None else bias.contiguous()
             native.topk_update(scores.contiguous(), bias, self.seen, self.magnitude, self.values, self.indices)
         else:
