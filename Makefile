@@ -3,6 +3,7 @@
 # make lint          formatting, lint and types, as in .pre-commit-config.yaml
 # make soak          kill runs at random moments, fill disks, watch a long run: results into benchmarks/ (25 min)
 # make peers         the environment in which the TopK SAE is compared with dictionary_learning
+# make interop       the environment of SAELens, SAEBench, dictionary_learning and sparsify, and the tests in it
 # make peers-bench   the environment of the trainers that benchmarks/ compares with
 # make smollm2       a real language model, SmolLM2-135M, into models/
 
@@ -11,7 +12,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 DEVELOPMENT := .venv/installed-dev
 
-.PHONY: quickstart test lint soak peers peers-bench smollm2 clean
+.PHONY: quickstart test lint soak peers peers-bench interop smollm2 clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/vsae fit --config configs/quickstart.yaml
@@ -42,7 +43,7 @@ smollm2: $(INSTALLED)
 	$(BIN)/python scripts/smollm2.py
 
 clean:
-	rm -rf .venv .venv-peers .venv-peers-bench
+	rm -rf .venv .venv-peers .venv-peers-bench .venv-interop
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -67,4 +68,15 @@ $(DEVELOPMENT): $(INSTALLED)
 	.venv-peers-bench/bin/pip install --quiet 'torch>=2.6,<2.14' dictionary-learning==0.1.0 sae-lens==6.54.12 \
 		eai-sparsify==1.3.3
 	.venv-peers-bench/bin/pip uninstall --quiet --yes torchvision
+	touch $@
+
+interop: .venv-interop/installed
+	.venv-interop/bin/python -m pytest tests/interop
+
+# SAELens and SAEBench need a TransformerLens before 4; torchvision is in the way of a CPU build of torch.
+.venv-interop/installed: Makefile pyproject.toml
+	$(PYTHON) -m venv .venv-interop
+	.venv-interop/bin/pip install --quiet -e . 'torch>=2.6,<2.14' sae-lens==6.54.12 sae-bench==0.6.0 sae-probes==0.4.2 \
+		dictionary-learning==0.1.0 eai-sparsify==1.3.3 pytest beartype hypothesis scikit-learn
+	.venv-interop/bin/pip uninstall --quiet --yes torchvision
 	touch $@

@@ -7,6 +7,7 @@ import errno
 import os
 import signal
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -19,7 +20,12 @@ COMMANDS = {
     "validate": "quick held-out metrics of a run: vsae validate RUN",
     "test": "held-out metrics of a run on all held-out text, as JSON: vsae test RUN",
     "predict": "write the latents of a split to disk: vsae predict RUN",
+    "evaluate": "the evaluations of the field, as tables and JSON: vsae evaluate RUN --suite core,probing",
+    "compare": "one table and its plots of several runs: vsae compare RUN RUN",
+    "export": "write an autoencoder for other libraries: vsae export RUN DIR --format saelens",
 }
+# Those that train nothing, each a function of its name in a file of its name, whose arguments are its options.
+FUNCTIONS = ("evaluate", "compare", "export")
 HELP = "\n".join(
     [
         "usage: vsae COMMAND [RUN] [--config FILE.yaml ...] [--model... --data... --trainer...]",
@@ -86,6 +92,11 @@ def _run(command: str, options: list[str]) -> None:
         raise InputError(
             f"unknown command {command!r}; commands: {', '.join(COMMANDS)}.{did_you_mean(command, COMMANDS)}"
         )
+    if command in FUNCTIONS:
+        from vsae_lightning.commands.options import call
+
+        call(getattr(import_module(f"vsae_lightning.commands.{command}"), command), command, options)
+        return
     if options and not options[0].startswith("-"):
         try:
             options = [*_options_of_run(command, options[0]), *options[1:]]

@@ -27,6 +27,18 @@ def newest_trained(root: Path) -> Path:
     return trained[-1].parents[1]
 
 
+def run_of(path: Path) -> Path:
+    """The run folder that a path means: itself, or the one that a checkpoint lies in.
+
+    Raises:
+        InputError: There is none.
+    """
+    for folder in (path, *path.resolve().parents[:2]):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise InputError(f"RUN: {str(path)!r} is no run folder, and no checkpoint in one.")
+
+
 def newest_of(root: Path, config: dict[str, Any]) -> Path | None:
     """The newest run with the seed, model, data, and what of the trainer decides, of `config`; trained or not."""
     runs = sorted(root.glob("*/config.yaml"), key=lambda path: path.stat().st_mtime)

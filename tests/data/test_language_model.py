@@ -201,8 +201,8 @@ def test_activations_need_no_gradient_and_the_model_is_frozen(tiny_model: Path) 
     assert not activations.requires_grad
     # Not of inference mode either, which an autoencoder could not be trained on.
     assert not activations.is_inference()
-    assert all(not parameter.requires_grad for parameter in model._bridge.parameters())
-    assert not model._bridge.original_model.training
+    assert all(not parameter.requires_grad for parameter in model.bridge.parameters())
+    assert not model.bridge.original_model.training
 
 
 def test_activations_do_not_depend_on_what_was_run_before(tiny_model: Path) -> None:

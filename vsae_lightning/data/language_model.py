@@ -1,6 +1,7 @@
 """Tokens to activations at one hook of a language model, stopping there (TransformerLens)."""
 
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +17,8 @@ from vsae_lightning.errors import InputError, did_you_mean
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
+# Activations [sequences, position, d_in] to others of the same shape.
+Edit = Callable[[Tensor], Tensor]
 Dtype = Literal["float32", "bfloat16", "float16"]
 RESIDUAL_HOOKS = ("hook_resid_pre", "hook_resid_post", "hook_attn_out", "hook_mlp_out")
 MAX_SIZE = 10_000_000
@@ -43,7 +46,7 @@ class LanguageModel:
         self.source = _source(model_name)
         self.config = _read_config(model_name, self.source)
         self.d_in = self._width()
-        self._bridge: Any = None
+        self.bridge: Any = None
 
     @property
     def tokenizer(self) -> "PreTrainedTokenizerFast":
@@ -92,12 +95,12 @@ class LanguageModel:
                 f"hook_name: {self.model_name!r} has no hook {self.hook_name!r}."
                 + did_you_mean(self.hook_name, bridge.hook_dict)
             )
-        self._bridge = bridge
+        self.bridge = bridge
 
     @torch.no_grad()
     def activations(self, tokens: Int[Tensor, "sequences position"]) -> Float[Tensor, "sequences position d_in"]:
         """The activations at the hook; nothing behind it is computed."""
-        assert self._bridge is not None, "load() comes first"
+        assert self.bridge is not None, "load() comes first"
         captured: list[Tensor] = []
 
         def capture(activations: Tensor, hook: Any) -> None:
@@ -105,11 +108,26 @@ class LanguageModel:
             raise _HookReachedError
 
         try:
-            with self._bridge.hooks(fwd_hooks=[(self.hook_name, capture)]):
-                self._bridge(tokens, return_type=None)
+            with self.bridge.hooks(fwd_hooks=[(self.hook_name, capture)]):
+                self.bridge(tokens, return_type=None)
         except _HookReachedError:
             pass
         return captured[0]
+
+    @torch.no_grad()
+    def logits(
+        self, tokens: Int[Tensor, "sequences position"], edit: Edit | None = None
+    ) -> Float[Tensor, "sequences position vocabulary"]:
+        """The logits; with `edit`, those where the activations at the hook are what it makes of them."""
+        assert self.bridge is not None, "load() comes first"
+
+        def replace(activations: Tensor, hook: Any) -> Tensor:
+            assert edit is not None
+            return edit(activations)
+
+        with self.bridge.hooks(fwd_hooks=[] if edit is None else [(self.hook_name, replace)]):
+            logits: Tensor = self.bridge(tokens, return_type="logits")
+        return logits
 
     def _unusable(self, what: str, error: Exception) -> InputError:
         return InputError(f"model_name: the {what} of {self.model_name!r} cannot be loaded: {_reason(error)}")

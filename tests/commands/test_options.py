@@ -1,0 +1,68 @@
+"""A function's arguments as the options of a command."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from vsae_lightning.commands.options import call
+from vsae_lightning.errors import InputError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings.
+
+    Args:
+        number: A number.
+        sizes: Sizes.
+    """
+
+    number: int = 3
+    sizes: list[int] = field(default_factory=lambda: [1, 2])
+
+
+CALLS: list[tuple[object, ...]] = []
+
+
+def one(run: str, name: str = "x", flag: bool = False, settings: Settings = Settings()) -> None:  # noqa: B008
+    CALLS.append((run, name, flag, settings))
+
+
+def several(runs: list[str], flag: bool = False) -> None:
+    CALLS.append((runs, flag))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["r"], ("r", "x", False, Settings())),
+        (["r", "--flag", "--name", "y"], ("r", "y", True, Settings())),
+        (["r", "--flag=false", "--settings.number", "5"], ("r", "x", False, Settings(5))),
+        (["r", "--settings.sizes", "[7]"], ("r", "x", False, Settings(3, [7]))),
+    ],
+)
+def test_words_and_options_become_arguments(options: list[str], expected: tuple[object, ...]) -> None:
+    CALLS.clear()
+    call(one, "one", options)
+    assert CALLS == [expected]
+
+
+def test_a_list_takes_all_words() -> None:
+    CALLS.clear()
+    call(several, "several", ["a", "b c", "--flag"])
+    assert CALLS == [(["a", "b c"], True)]
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ([], "RUN is missing: vsae one RUN."),
+        (["r", "s"], "'s' is one word too many: vsae one RUN."),
+        (["r", "--nam", "y"], "there is no option --nam. Did you mean name"),
+        (["r", "--settings.numbr", "1"], "there is no option --settings.numbr. Did you mean settings.number"),
+        (["r", "--settings.number", "x"], "settings.number is 'x'; it must be of type int."),
+    ],
+)
+def test_a_bad_option_is_named(options: list[str], complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint.replace(".", r"\.")):
+        call(one, "one", options)

@@ -1,0 +1,1 @@
+"""The commands of `vsae` that train nothing: one file each, with a function whose arguments are the options."""

@@ -1,0 +1,141 @@
+"""vsae evaluate: the evaluations of a run, each written when it is done, and their table."""
+
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from vsae_lightning.commands.subjects import open_subject
+from vsae_lightning.errors import InputError, did_you_mean
+from vsae_lightning.evaluation.absorption import Absorption
+from vsae_lightning.evaluation.core import Core
+from vsae_lightning.evaluation.evaluation import Evaluation
+from vsae_lightning.evaluation.geometry import Geometry
+from vsae_lightning.evaluation.meta_sae import MetaSAE
+from vsae_lightning.evaluation.probing import Probing
+from vsae_lightning.evaluation.removal import SCR, TPP
+from vsae_lightning.evaluation.results import FOLDER, result_path, stored, write_result
+from vsae_lightning.evaluation.robustness import Robustness
+from vsae_lightning.evaluation.subject import Subject
+from vsae_lightning.files import replacing, write_json
+
+COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+
+
+def evaluate(
+    run: str,
+    suite: str = "core,probing,absorption,scr,tpp,meta,geometry,robustness",
+    member: str | None = None,
+    output: str | None = None,
+    force: bool = False,
+    device: str = "cpu",
+    model_name: str | None = None,
+    cache_dir: str | None = None,
+    core: Core = Core(),  # noqa: B008, frozen
+    probing: Probing = Probing(),  # noqa: B008
+    absorption: Absorption = Absorption(),  # noqa: B008
+    scr: SCR = SCR(),  # noqa: B008
+    tpp: TPP = TPP(),  # noqa: B008
+    meta: MetaSAE = MetaSAE(),  # noqa: B008
+    geometry: Geometry = Geometry(),  # noqa: B008
+    robustness: Robustness = Robustness(),  # noqa: B008
+) -> None:
+    """Evaluate an autoencoder; what is there already for its weights and these settings is not computed again.
+
+    Args:
+        run: A run folder, a checkpoint, an exported folder, or `last`.
+        suite: Names of evaluations, separated by commas.
+        member: Which member of an ensemble.
+        output: Where results go; None: `evaluation` in the run's folder.
+        force: Compute anew what is there already.
+        device: Where to compute.
+        model_name: The language model, where it is not found under the name that the training knew it by.
+        cache_dir: Where token stores are kept; None: as in training.
+        core: Reconstruction, and the language model with it in place.
+        probing: Sparse probing of labelled text.
+        absorption: First-letter absorption.
+        scr: Spurious correlation removal.
+        tpp: Targeted probe perturbation.
+        meta: A sparse autoencoder of the decoder.
+        geometry: Directions of the dictionary.
+        robustness: Noise on the input, and sampling.
+    """
+    known: dict[str, Evaluation] = {
+        "core": core,
+        "probing": probing,
+        "absorption": absorption,
+        "scr": scr,
+        "tpp": tpp,
+        "meta": meta,
+        "geometry": geometry,
+        "robustness": robustness,
+    }
+    chosen = {name: known[name] for name in _names(suite, known)}
+    subject = open_subject(run, member, device, model_name=model_name, cache_dir=cache_dir)
+    folder = Path(output) if output else subject.folder / FOLDER
+    console = Console()
+    if not console.is_terminal:
+        console.width = 120  # of a log file
+    results = {}
+    for name, evaluation in chosen.items():
+        path = result_path(folder, evaluation, subject.name)
+        result = None if force else stored(path, evaluation, subject)
+        if result is None:
+            result = _run(name, evaluation, subject, path, console)
+        else:
+            console.print(f"{name}: done before, {path}", highlight=False)
+        results[name] = result
+    _summarize(subject, results, folder, console)
+
+
+def _names(suite: str, known: dict[str, Evaluation]) -> list[str]:
+    names = list(dict.fromkeys(name.strip() for name in suite.split(",") if name.strip()))
+    for name in names:
+        if name not in known:
+            raise InputError(f"suite: there is no {name!r}; known: {', '.join(known)}.{did_you_mean(name, known)}")
+    if not names:
+        raise InputError(f"suite is empty; known: {', '.join(known)}.")
+    return names
+
+
+def _run(name: str, evaluation: Evaluation, subject: Subject, path: Path, console: Console) -> dict[str, Any]:
+    start = time.monotonic()
+    with Progress(*COLUMNS, TimeRemainingColumn(), console=console, transient=True) as progress:
+
+        def track(items: Iterable[Any], total: int, what: str) -> Iterator[Any]:
+            task = progress.add_task(f"{name}: {what}", total=total)
+            for item in items:
+                yield item
+                progress.advance(task)
+            progress.remove_task(task)
+
+        scores = evaluation.scores(subject, track)
+    seconds = time.monotonic() - start
+    result = write_result(path, evaluation, subject, scores, seconds)
+    console.print(f"{name}: {seconds:.0f} s, {path}", highlight=False)
+    return result
+
+
+def _summarize(subject: Subject, results: dict[str, Any], folder: Path, console: Console) -> None:
+    """One table, on the terminal and as JSON and Markdown."""
+    rows = [
+        (name, metric, value)
+        for name, result in results.items()
+        for metric, value in result["eval_result_unstructured"]["headline"].items()
+    ]
+    table = Table("evaluation", "metric", "value", title=subject.name)
+    for name, metric, value in rows:
+        table.add_row(name, metric, "-" if value is None else f"{value:.4f}")
+    console.print(table)
+    stem = f"{subject.name}_summary"
+    headlines = {name: result["eval_result_unstructured"]["headline"] for name, result in results.items()}
+    write_json(folder / f"{stem}.json", {"run": subject.name, **headlines})
+    lines = [f"| {name} | {metric} | {'-' if value is None else f'{value:.4f}'} |" for name, metric, value in rows]
+    with replacing(folder / f"{stem}.md") as temporary:
+        header = ["| evaluation | metric | value |", "|---|---|---|"]
+        temporary.write_text("\n".join([*header, *lines]) + "\n", encoding="utf-8")
+    console.print(f"results: {folder}", highlight=False)

@@ -1,0 +1,90 @@
+"""Results on disk: one JSON file per evaluation, in SAEBench's schema, and what makes a stored one still valid."""
+
+import hashlib
+import json
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from vsae_lightning import __version__
+from vsae_lightning.evaluation.evaluation import Evaluation, Scores
+from vsae_lightning.evaluation.subject import Subject
+from vsae_lightning.files import write_json
+
+FOLDER = "evaluation"
+
+
+def result_path(folder: Path, evaluation: Evaluation, name: str) -> Path:
+    """Named as SAEBench names the results of a custom SAE, so that its tables and plots find it."""
+    return folder / evaluation.type_id / f"{name.replace('/', '_')}_custom_sae_eval_results.json"
+
+
+def stored(path: Path, evaluation: Evaluation, subject: Subject) -> dict[str, Any] | None:
+    """A whole result of the same settings and the same weights, where there is one."""
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        origin = result["eval_result_unstructured"]["origin"]
+        same = result["eval_config"] == plain(evaluation.settings(subject)) and origin == _origin(subject)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return result if same else None
+
+
+def write_result(
+    path: Path, evaluation: Evaluation, subject: Subject, scores: Scores, seconds: float
+) -> dict[str, Any]:
+    """Write one result, whole or not at all; returns what was written."""
+    result = {
+        "eval_type_id": evaluation.type_id,
+        "eval_config": plain(evaluation.settings(subject)),
+        "eval_id": str(uuid.uuid4()),
+        "datetime_epoch_millis": int(time.time() * 1000),
+        "eval_result_metrics": scores.metrics,
+        "eval_result_details": scores.details,
+        "sae_bench_commit_hash": f"vsae_lightning {__version__}",
+        "sae_lens_id": "custom_sae",
+        "sae_lens_release_id": subject.name,
+        "sae_lens_version": None,
+        "sae_cfg_dict": sae_config(subject),
+        "eval_result_unstructured": {
+            **scores.unstructured,
+            "origin": _origin(subject),
+            "headline": scores.headline,
+            "seconds": seconds,
+        },
+    }
+    write_json(path, result)
+    return result
+
+
+def sae_config(subject: Subject) -> dict[str, Any]:
+    """The autoencoder, described as SAEBench's `CustomSAEConfig` is, and its own description."""
+    provenance, autoencoder = subject.provenance, subject.autoencoder
+    described = autoencoder.config()
+    return {
+        "model_name": provenance.model_name,
+        "hook_name": provenance.hook_name,
+        "hook_layer": int(provenance.hook_name.split(".")[1]),
+        "d_in": autoencoder.d_in,
+        "d_sae": autoencoder.d_sae,
+        "architecture": described["init_args"]["sparsifier"]["class_name"].lower(),
+        "context_size": provenance.context_length,
+        "prepend_bos": provenance.prepend_bos,
+        "dtype": "float32",
+        "vsae_lightning": described,
+    }
+
+
+def plain(settings: Any) -> Any:
+    """As JSON gives them back: tuples are lists, paths text."""
+    return json.loads(json.dumps(settings, default=str))
+
+
+def _origin(subject: Subject) -> dict[str, Any]:
+    """What tells one autoencoder's results from another's, and this program's from SAEBench's."""
+    digest = hashlib.sha256()
+    for name, value in sorted(subject.autoencoder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return {"computed_by": f"vsae_lightning {__version__}", "weights_sha256": digest.hexdigest()}

@@ -1,0 +1,58 @@
+"""What is evaluated: an autoencoder, and the language model and text that it was trained on."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vsae_lightning.autoencoders.base import SparseAutoencoder
+from vsae_lightning.data.language_model import LanguageModel
+from vsae_lightning.data.tokens import TokenStore
+from vsae_lightning.provenance import Provenance
+
+
+@dataclass
+class Subject:
+    """An autoencoder in the units of raw activations, frozen, on `device`, and what it was trained on.
+
+    Attributes:
+        name: In file names and tables.
+        folder: Of the run or of the export; results go below it.
+        training: The whole configuration of the run, plain values; empty where it is not known.
+    """
+
+    name: str
+    folder: Path
+    autoencoder: SparseAutoencoder
+    provenance: Provenance
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    training: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def model(self) -> LanguageModel:
+        """The language model, with its weights, on `device`; loaded when first asked for."""
+        model = self.provenance.language_model()
+        model.require_weights()
+        model.load(self.device)
+        return model
+
+    @cached_property
+    def tokens(self) -> TokenStore:
+        """The sequences it was trained on, and those held out."""
+        return self.provenance.tokens(self.provenance.language_model())
+
+    def held_out(self, max_tokens: int | None = None) -> Iterator[Int[Tensor, "sequences position"]]:
+        """Held-out sequences in order, whole, in batches for the language model; no more than `max_tokens`."""
+        rows = self.tokens.held_out[: None if max_tokens is None else max_tokens // self.provenance.context_length]
+        step = self.provenance.lm_batch_sequences
+        for first in range(0, len(rows), step):
+            yield torch.from_numpy(rows[first : first + step].astype("int64")).to(self.device)
+
+    def activations(self, tokens: Int[Tensor, "sequences position"]) -> Float[Tensor, "rows d_in"]:
+        """Activations at the hook in float32, without the first positions, which training leaves out too."""
+        return self.model.activations(tokens)[:, self.provenance.drop_positions :].flatten(0, 1).float()

@@ -1,0 +1,1 @@
+"""Autoencoders in the formats of other libraries, read and written; their evaluations, run on ours."""

@@ -1,0 +1,1 @@
+"""SAEBench's own absorption, of a subject of ours."""

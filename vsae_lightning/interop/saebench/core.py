@@ -1,0 +1,1 @@
+"""SAEBench's own core, of a subject of ours."""

@@ -1,0 +1,1 @@
+"""SAEBench's own meta_structure, of a subject of ours."""
