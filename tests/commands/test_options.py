@@ -24,7 +24,7 @@ class Settings:
 CALLS: list[tuple[object, ...]] = []
 
 
-def one(run: str, name: str = "x", flag: bool = False, settings: Settings = Settings()) -> None:  # noqa: B008
+def one(run: str, name: str = "x", flag: bool = False, settings: Settings = Settings()) -> None:
     CALLS.append((run, name, flag, settings))
 
 
@@ -44,7 +44,7 @@ def several(runs: list[str], flag: bool = False) -> None:
 def test_words_and_options_become_arguments(options: list[str], expected: tuple[object, ...]) -> None:
     CALLS.clear()
     call(one, "one", options)
-    assert CALLS == [expected]
+    assert [expected] == CALLS
 
 
 def test_a_list_takes_all_words() -> None:

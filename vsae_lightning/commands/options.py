@@ -22,7 +22,7 @@ def call(function: Callable[..., None], command: str, options: list[str]) -> Non
     Raises:
         InputError: An option that there is not, a value of the wrong type, or too few or too many words.
     """
-    parser = ArgumentParser(prog=f"vsae {command}", exit_on_error=False)
+    parser = ArgumentParser(prog=f"vsae {command}", exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="a YAML file of these options")
     parameters = inspect.signature(function).parameters
     groups = {
