@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Iterable, Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -23,6 +25,15 @@ from vsae_lightning.evaluation.robustness import Robustness
 from vsae_lightning.evaluation.subject import Subject
 from vsae_lightning.files import replacing, write_json
 
+# Which file of interop/saebench runs SAEBench's own code of an evaluation.
+IN_SAEBENCH = {
+    "core": "core",
+    "probing": "probing",
+    "absorption": "absorption",
+    "scr": "removal",
+    "tpp": "removal",
+    "meta": "meta",
+}
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 
@@ -32,6 +43,7 @@ def evaluate(
     member: str | None = None,
     output: str | None = None,
     force: bool = False,
+    by: Literal["native", "saebench"] = "native",
     device: str = "cpu",
     model_name: str | None = None,
     cache_dir: str | None = None,
@@ -52,6 +64,7 @@ def evaluate(
         member: Which member of an ensemble.
         output: Where results go; None: `evaluation` in the run's folder.
         force: Compute anew what is there already.
+        by: Whose code computes: ours, or SAEBench's own, in the environment that `make interop` builds.
         device: Where to compute.
         model_name: The language model, where it is not found under the name that the training knew it by.
         cache_dir: Where token stores are kept; None: as in training.
@@ -77,6 +90,9 @@ def evaluate(
     chosen = {name: known[name] for name in _names(suite, known)}
     subject = open_subject(run, member, device, model_name=model_name, cache_dir=cache_dir)
     folder = Path(output) if output else subject.folder / FOLDER
+    if by == "saebench":
+        _by_saebench(chosen, subject, folder / by)
+        return
     console = Console()
     if not console.is_terminal:
         console.width = 120  # of a log file
@@ -90,6 +106,18 @@ def evaluate(
             console.print(f"{name}: done before, {path}", highlight=False)
         results[name] = result
     _summarize(subject, results, folder, console)
+
+
+def _by_saebench(chosen: dict[str, Evaluation], subject: Subject, folder: Path) -> None:
+    """Run SAEBench's own code, which writes and resumes for itself, on the same subject with the same settings."""
+    if find_spec("sae_bench") is None:
+        raise InputError("by is 'saebench', which is not installed here: make interop, then .venv-interop/bin/vsae.")
+    for name, evaluation in chosen.items():
+        if name not in IN_SAEBENCH:
+            raise InputError(f"by is 'saebench', which has no {name!r}; it has {', '.join(IN_SAEBENCH)}.")
+        run = import_module(f"vsae_lightning.interop.saebench.{IN_SAEBENCH[name]}").run
+        run(subject, evaluation, folder / evaluation.type_id)
+    print(f"results: {folder}")
 
 
 def _names(suite: str, known: dict[str, Evaluation]) -> list[str]:
