@@ -34,6 +34,7 @@ def evaluate(
     force: bool = False,
     device: str = "cpu",
     model_name: str | None = None,
+    hook_name: str | None = None,
     cache_dir: str | None = None,
     core: Core = Core(),  # noqa: B008, frozen
     probing: Probing = Probing(),  # noqa: B008
@@ -54,6 +55,7 @@ def evaluate(
         force: Compute anew what is there already.
         device: Where to compute.
         model_name: The language model, where it is not found under the name that the training knew it by.
+        hook_name: The hook, where an exported folder does not say it.
         cache_dir: Where token stores are kept; None: as in training.
         core: Reconstruction, and the language model with it in place.
         probing: Sparse probing of labelled text.
@@ -75,7 +77,7 @@ def evaluate(
         "robustness": robustness,
     }
     chosen = {name: known[name] for name in _names(suite, known)}
-    subject = open_subject(run, member, device, model_name=model_name, cache_dir=cache_dir)
+    subject = open_subject(run, member, device, model_name=model_name, hook_name=hook_name, cache_dir=cache_dir)
     folder = Path(output) if output else subject.folder / FOLDER
     console = Console()
     if not console.is_terminal:
