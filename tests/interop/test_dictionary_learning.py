@@ -21,7 +21,7 @@ from dictionary_learning.training import trainSAE
 from dictionary_learning.utils import load_dictionary
 
 import vsae_lightning as vl
-from export_kinds import D_IN, D_SAE, K, KINDS, error, made, rows
+from export_kinds import D_IN, D_SAE, KINDS, K, error, made, rows
 from vsae_lightning.interop import dictionary_learning
 from vsae_lightning.interop.inference import deployed
 from vsae_lightning.loading import origin_of

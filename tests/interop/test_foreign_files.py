@@ -129,9 +129,7 @@ def test_a_bad_folder_of_saelens_is_refused(kind: str, spoil: Spoil, expected: s
 
 
 @pytest.mark.parametrize(("kind", "spoil", "expected"), DICTIONARY_LEARNING.values(), ids=DICTIONARY_LEARNING)
-def test_a_bad_folder_of_dictionary_learning_is_refused(
-    kind: str, spoil: Spoil, expected: str, tmp_path: Path
-) -> None:
+def test_a_bad_folder_of_dictionary_learning_is_refused(kind: str, spoil: Spoil, expected: str, tmp_path: Path) -> None:
     dictionary_learning.write(tmp_path, deployed(made(kind)), NOTHING)
     spoil(tmp_path)
     assert expected in refusal(tmp_path)

@@ -15,7 +15,7 @@ from sae_lens.saes.sae import SAEMetadata
 from sae_lens.training.sae_trainer import SAETrainer
 
 import vsae_lightning as vl
-from export_kinds import D_IN, D_SAE, K, KINDS, error, made, rows
+from export_kinds import D_IN, D_SAE, KINDS, K, error, made, rows
 from vsae_lightning.interop import saelens
 from vsae_lightning.interop.inference import deployed
 from vsae_lightning.loading import origin_of

@@ -13,9 +13,11 @@ from vsae_lightning.interop.inference import deployed
 from vsae_lightning.interop.model_card import model_card
 from vsae_lightning.loading import load, origin_of
 from vsae_lightning.origin import Origin
+from vsae_lightning.provenance import Provenance
 
 Format = Literal["saelens", "dictionary_learning", "safetensors"]
 CARD = "README.md"
+CACHE = "cache_dir"
 FILES = {
     "saelens": (saelens.CONFIG, saelens.WEIGHTS),
     "dictionary_learning": (dictionary_learning.CONFIG, dictionary_learning.WEIGHTS),
@@ -69,8 +71,8 @@ def export(
 def _known(origin: Origin, autoencoder: SparseAutoencoder, model_name: str | None, hook_name: str | None) -> Origin:
     """What is known, with what was given, and without what is of this machine alone."""
     given = {"model_name": model_name, "hook_name": hook_name}
-    provenance = origin.provenance | {name: value for name, value in given.items() if value is not None}
-    provenance.pop("cache_dir", None)
+    known = origin.provenance | {name: value for name, value in given.items() if value is not None}
+    provenance = {name: known[name] for name in Provenance.__dataclass_fields__ if name in known and name != CACHE}
     return origin._replace(provenance=provenance, autoencoder=origin.autoencoder or autoencoder.config())
 
 

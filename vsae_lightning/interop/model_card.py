@@ -92,7 +92,7 @@ def _settings(autoencoder: SparseAutoencoder, origin: Origin) -> dict[str, Any]:
     described = origin.autoencoder or autoencoder.config()
     arguments = dict(described.get("init_args") or {})
     sparsifier = arguments.pop("sparsifier", None) or {}
-    known = {name: value for name, value in origin.provenance.items() if name != "cache_dir"}
+    known = dict(origin.provenance)
     text = known.pop("text", None)
     named = {"text": text.get("class_path")} if isinstance(text, dict) else {}
     trainer = origin.training.get("trainer")

@@ -16,7 +16,7 @@ from vsae_lightning.autoencoders.gates import Gated, JumpReLU
 from vsae_lightning.autoencoders.sparsifiers import ReLU, Sparsifier
 from vsae_lightning.autoencoders.topk import BatchTopK, TopK
 from vsae_lightning.errors import InputError
-from vsae_lightning.files import write_json
+from vsae_lightning.files import replacing, write_json
 from vsae_lightning.interop.inference import assembled, scale_latents_, selecting
 from vsae_lightning.interop.weights import matrix_shape, read_safetensors, require_k, require_shapes
 from vsae_lightning.origin import Origin, read_json
@@ -44,7 +44,8 @@ def write(folder: Path, autoencoder: SparseAutoencoder, origin: Origin) -> None:
     elif isinstance(sparsifier, BatchTopK | JumpReLU):
         config["architecture"] = "jumprelu"
         tensors["threshold"] = threshold_of(sparsifier, autoencoder.d_sae)
-    save_file({name: tensor.float().contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS)
+    with replacing(folder / WEIGHTS) as temporary:
+        save_file({name: tensor.float().contiguous() for name, tensor in tensors.items()}, temporary)
     common = {
         "d_in": autoencoder.d_in,
         "d_sae": autoencoder.d_sae,
