@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         StandardNormal,
     )
     from vsae_lightning.autoencoders.sparsifiers import Dense, ReLU, Sparsifier
-    from vsae_lightning.autoencoders.storage import load, save
+    from vsae_lightning.autoencoders.storage import save
     from vsae_lightning.autoencoders.topk import BatchTopK, ProbabilisticTopK, TopK
     from vsae_lightning.autoencoders.variational import VariationalAutoencoder
     from vsae_lightning.data.datamodule import ActivationDataModule
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vsae_lightning.data.text import BundledText, HuggingFaceText, TextFiles, TextSource
     from vsae_lightning.errors import InputError
     from vsae_lightning.latent_shards import read_latents
+    from vsae_lightning.loading import load
     from vsae_lightning.modules.ensemble import Ensemble
     from vsae_lightning.modules.sae import SAE
     from vsae_lightning.modules.schedules import WarmupDecay
@@ -48,7 +49,6 @@ _HOMES = {
     "Dense": "autoencoders.sparsifiers",
     "ReLU": "autoencoders.sparsifiers",
     "Sparsifier": "autoencoders.sparsifiers",
-    "load": "autoencoders.storage",
     "save": "autoencoders.storage",
     "BatchTopK": "autoencoders.topk",
     "ProbabilisticTopK": "autoencoders.topk",
@@ -62,6 +62,7 @@ _HOMES = {
     "TextSource": "data.text",
     "InputError": "errors",
     "read_latents": "latent_shards",
+    "load": "loading",
     "Ensemble": "modules.ensemble",
     "SAE": "modules.sae",
     "WarmupDecay": "modules.schedules",

@@ -32,6 +32,34 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def replacing_folder(path: Path, stale: tuple[str, ...] = ()) -> Iterator[Path]:
+    """A temporary folder beside `path` for files, which go to `path` on success; removed on failure.
+
+    Where `path` has content already, that stays, but for files of the same names and for `stale` ones: those are
+    removed first, so that a loss of power leaves old and new files never side by side.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        for file in temporary.iterdir():
+            to_disk(file)
+        if path.is_dir() and any(path.iterdir()):
+            for name in stale:
+                (path / name).unlink(missing_ok=True)
+            to_disk(path)
+            for file in temporary.iterdir():
+                file.replace(path / file.name)
+            to_disk(path)
+        else:
+            temporary.replace(path)
+        to_disk(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def remove_leftovers(path: Path) -> None:
     """Remove what writers of `path` left behind that were killed; there must be none at work."""
     for leftover in path.parent.glob(f".{path.name}.*"):

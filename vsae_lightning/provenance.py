@@ -2,16 +2,28 @@
 
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, cast
+from types import NoneType
+from typing import Any, cast, get_args
 
-from vsae_lightning.config_files import read_config
 from vsae_lightning.data.language_model import Dtype, LanguageModel
 from vsae_lightning.data.text import BundledText, HuggingFaceText, TextFiles, TextSource
 from vsae_lightning.data.tokens import TokenStore
-from vsae_lightning.errors import InputError
-from vsae_lightning.runs import run_of
-from vsae_lightning.trust import require_trusted_run
+from vsae_lightning.errors import InputError, require_at_least
 
+# What the values are in the metadata of a stranger's export too.
+KINDS: dict[str, tuple[type, ...]] = {
+    "model_name": (str,),
+    "hook_name": (str,),
+    "context_length": (int,),
+    "dtype": (str,),
+    "prepend_bos": (bool,),
+    "drop_positions": (int,),
+    "lm_batch_sequences": (int,),
+    "max_tokens": (int, NoneType),
+    "text": (dict, NoneType),
+    "cache_dir": (str, NoneType),
+}
+MINIMA = {"context_length": 1, "drop_positions": 0, "lm_batch_sequences": 1, "max_tokens": 1}
 TEXTS: dict[str, type[Any]] = {cls.__name__: cls for cls in (BundledText, HuggingFaceText, TextFiles)}
 
 
@@ -39,15 +51,19 @@ class Provenance:
         """From the options of a data module, of which others than these are left out.
 
         Raises:
-            InputError: They lack the model or the hook.
+            InputError: They lack the model or the hook, or one is of the wrong type.
         """
-        known = {field.name for field in fields(cls)}
-        try:
-            return cls(**{name: value for name, value in options.items() if name in known})
-        except TypeError:
-            raise InputError(
-                "the origin of its activations is not known: model_name and hook_name are needed."
-            ) from None
+        known = {field.name: options[field.name] for field in fields(cls) if field.name in options}
+        if not {"model_name", "hook_name"} <= known.keys():
+            raise InputError("the origin of its activations is not known: model_name and hook_name are needed.")
+        for name, value in known.items():
+            if type(value) not in KINDS[name]:
+                raise InputError(f"{name} is {value!r}; it must be of type {KINDS[name][0].__name__}.")
+        if known.get("dtype", "float32") not in get_args(Dtype):
+            raise InputError(f"dtype is {known['dtype']!r}; it must be one of {', '.join(get_args(Dtype))}.")
+        for name, minimum in MINIMA.items():
+            require_at_least(minimum, **({name: known[name]} if known.get(name) is not None else {}))
+        return cls(**known)
 
     def options(self) -> dict[str, Any]:
         """As plain values, for JSON."""
@@ -74,15 +90,8 @@ class Provenance:
         return cast(TextSource, TEXTS[name](**(self.text.get("init_args") or {})))
 
 
-def provenance_of_run(path: Path) -> Provenance:
-    """That of a run folder, or of the run that a checkpoint is of.
-
-    Raises:
-        InputError: It belongs to no run, its settings name foreign code, or it was not trained on a language model.
-    """
-    config = run_of(path) / "config.yaml"
-    require_trusted_run(config)
-    data = read_config(config)["data"]
-    if data["class_path"].rpartition(".")[2] != "ActivationDataModule":
-        raise InputError(f"RUN: {str(path)!r} was trained on {data['class_path']}: there is no language model to ask.")
-    return Provenance.of_options(data["init_args"])
+def require_language_model(path: Path, training: dict[str, Any]) -> None:
+    """Raise `InputError` where a run was not trained on a language model."""
+    name = (training.get("data") or {}).get("class_path")
+    if str(name).rpartition(".")[2] != "ActivationDataModule":
+        raise InputError(f"RUN: {str(path)!r} was trained on {name}: there is no language model to ask.")

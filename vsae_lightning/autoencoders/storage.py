@@ -53,15 +53,21 @@ def load(path: str | Path, device: str | torch.device = "cpu", member: str | Non
     return autoencoder.to(device).requires_grad_(False)
 
 
-def save(autoencoder: SparseAutoencoder, folder: str | Path) -> None:
+def save(autoencoder: SparseAutoencoder, folder: str | Path, origin: dict[str, Any] | None = None) -> None:
     """Write an autoencoder as `autoencoder.json` and `autoencoder.safetensors`, for `load`.
 
     The former has size and SHA-256 of the latter, so that two halves of different exports are never taken for one.
+
+    Args:
+        autoencoder: In the units of the raw activations.
+        folder: Made if there is none.
+        origin: What is to be kept of where it comes from, plain values.
     """
     weights = Path(folder) / WEIGHTS_FILE
     with replacing(weights) as temporary:
         save_file({k: v.contiguous() for k, v in autoencoder.state_dict().items()}, temporary)
-    write_json(Path(folder) / CONFIG_FILE, {**autoencoder.config(), "weights": record(weights)})
+    kept = {} if origin is None else {"origin": origin}
+    write_json(Path(folder) / CONFIG_FILE, {**autoencoder.config(), "weights": record(weights), **kept})
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -138,7 +144,7 @@ def require_state(path: Path, checkpoint: dict[str, Any], expected: dict[str, Te
     sliced = checkpoint["state_dict"].keys() - stored.keys()  # of a sharded one, which its index describes
     if sliced and not is_sharded(path):
         raise InputError(f"{path}: a checkpoint without values for {_some(sliced)}.")
-    _require_weights(path, stored, {name: value for name, value in expected.items() if name not in sliced})
+    require_weights(path, stored, {name: value for name, value in expected.items() if name not in sliced})
 
 
 def _is_ours(checkpoint: dict[str, Any]) -> bool:
@@ -223,7 +229,7 @@ def _restore(path: Path, config: Any, weights: dict[str, Tensor]) -> SparseAutoe
         raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, RecursionError) as error:
         raise InputError(f"{path}: not the description of an autoencoder of this package ({error}).") from None
-    _require_weights(path, weights, state)
+    require_weights(path, weights, state)
     autoencoder.load_state_dict(weights)
     return autoencoder
 
@@ -237,7 +243,7 @@ def _require_size(path: Path, described: dict[str, Any], weights: dict[str, Tens
         )
 
 
-def _require_weights(path: Path, weights: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+def require_weights(path: Path, weights: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     """Refuse weights that are not, by name, shape and kind, what is expected, or hold nan."""
     for what, names in (("lack", expected.keys() - weights.keys()), ("have, beyond it,", weights.keys() - expected)):
         if names:

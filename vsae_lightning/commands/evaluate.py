@@ -46,6 +46,7 @@ def evaluate(
     by: Literal["native", "saebench"] = "native",
     device: str = "cpu",
     model_name: str | None = None,
+    hook_name: str | None = None,
     cache_dir: str | None = None,
     core: Core = Core(),  # noqa: B008, frozen
     probing: Probing = Probing(),  # noqa: B008
@@ -67,6 +68,7 @@ def evaluate(
         by: Whose code computes: ours, or SAEBench's own, in the environment that `make interop` builds.
         device: Where to compute.
         model_name: The language model, where it is not found under the name that the training knew it by.
+        hook_name: The hook, where an exported folder does not say it.
         cache_dir: Where token stores are kept; None: as in training.
         core: Reconstruction, and the language model with it in place.
         probing: Sparse probing of labelled text.
@@ -88,7 +90,7 @@ def evaluate(
         "robustness": robustness,
     }
     chosen = {name: known[name] for name in _names(suite, known)}
-    subject = open_subject(run, member, device, model_name=model_name, cache_dir=cache_dir)
+    subject = open_subject(run, member, device, model_name=model_name, hook_name=hook_name, cache_dir=cache_dir)
     folder = Path(output) if output else subject.folder / FOLDER
     if by == "saebench":
         _by_saebench(chosen, subject, folder / by)

@@ -72,5 +72,8 @@ def _explain(message: str, parser: ArgumentParser) -> str:
     if unknown := re.search(r"(?:Key|Option) '([\w.]+)' is not (?:accepted|expected)", message):
         return f"there is no option --{unknown[1]}.{did_you_mean(unknown[1], [a.dest for a in parser._actions])}"
     if wrong := re.search(r'key "([\w.]+)": Expected a (?:<class \'(\w+)\'>|(.+?))\. Got value: (.*)', message):
-        return f"{wrong[1]} is {wrong[4]!r}; it must be of type {wrong[2] or wrong[3]}."
+        kind = wrong[2] or wrong[3]
+        choices = re.fullmatch(r"typing\.Literal\[(.*)\]", kind)
+        what = f"one of {choices[1]}".replace("'", "") if choices else f"of type {kind}"
+        return f"{wrong[1]} is {wrong[4]!r}; it must be {what}."
     return message

@@ -1,39 +1,52 @@
 """RUN, wherever a command takes one: a run folder, a checkpoint, an exported folder, or `last`."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vsae_lightning.autoencoders.storage import load
-from vsae_lightning.config_files import read_config
 from vsae_lightning.errors import InputError
 from vsae_lightning.evaluation.subject import Subject
-from vsae_lightning.provenance import provenance_of_run
+from vsae_lightning.loading import is_export, load, origin_of
+from vsae_lightning.provenance import Provenance, require_language_model
 from vsae_lightning.runs import LOGS, newest_trained, run_of
 
 
 def open_subject(run: str, member: str | None = None, device: str = "cpu", **changes: Any) -> Subject:
     """The autoencoder of RUN with what it was trained on.
 
+    Of another library's export that is no more than the language model, the hook and the length of sequences: the
+    text is then the bundled one.
+
     Args:
         run: A run folder, a checkpoint, an exported folder, or "last".
         member: Which member of an ensemble.
         device: Where it is evaluated.
-        changes: Fields of `Provenance` that are not as in training; None: as in training.
+        changes: Fields of `Provenance` that are not as in training, or not known; None: as in training.
 
     Raises:
-        InputError: RUN is none, or the device does not exist.
+        InputError: RUN is none, its language model or hook is not known, or the device does not exist.
     """
-    path = newest_trained(LOGS) if run == "last" else Path(run)
+    path = path_of(run)
     place = _device(device)
     autoencoder = load(path, place, member)
-    folder = run_of(path)
-    name = folder.resolve().name + (f"_{member}" if member else "")
+    exported = is_export(path)
+    folder = path if exported else run_of(path)
+    origin = origin_of(path, member)
+    if not exported:
+        require_language_model(path, origin.training)
     given = {name: value for name, value in changes.items() if value is not None}
-    provenance = replace(provenance_of_run(path), **given)
-    return Subject(name, folder, autoencoder, provenance, place, read_config(folder / "config.yaml"))
+    known = origin.provenance | given
+    for name in ("model_name", "hook_name"):
+        if name not in known:
+            raise InputError(f"RUN: {run!r} does not say which {name} it is for; give --{name}.")
+    name = folder.resolve().name + (f"_{member}" if member else "")
+    return Subject(name, folder, autoencoder, Provenance.of_options(known), place, origin.training)
+
+
+def path_of(run: str) -> Path:
+    """Where RUN is."""
+    return newest_trained(LOGS) if run == "last" else Path(run)
 
 
 def _device(name: str) -> torch.device:

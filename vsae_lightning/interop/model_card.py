@@ -1,0 +1,133 @@
+"""The README.md of an export: what it is, how good, and how three libraries load it."""
+
+from typing import Any
+
+import yaml
+
+from vsae_lightning.autoencoders.base import SparseAutoencoder
+from vsae_lightning.origin import Origin
+
+LIBRARIES = {"saelens": "saelens", "dictionary_learning": "dictionary_learning", "safetensors": "vsae_lightning"}
+OWN_LOADING = """\
+import vsae_lightning as vl
+
+ae = vl.load("FOLDER")"""
+LOADING = {
+    "saelens": """\
+import sae_lens
+
+sae = sae_lens.SAE.load_from_disk("FOLDER")""",
+    "dictionary_learning": """\
+from dictionary_learning.utils import load_dictionary
+
+ae, config = load_dictionary("FOLDER", device="cpu")""",
+}
+TITLES = {"saelens": "SAELens", "dictionary_learning": "dictionary_learning"}
+
+
+def model_card(autoencoder: SparseAutoencoder, origin: Origin, written_as: str, repo: str | None = None) -> str:
+    """Markdown, with the front matter that the hub reads.
+
+    Args:
+        autoencoder: What was exported, as it was before the export.
+        origin: What is known of it.
+        written_as: The format of the folder that the card is for.
+        repo: Where on the hub it goes, if there.
+    """
+    return (
+        "\n\n".join(
+            [
+                f"---\n{yaml.safe_dump(_front_matter(origin, written_as), sort_keys=False)}---",
+                f"# {_title(autoencoder, origin)}",
+                _description(autoencoder, origin),
+                _table("setting", _settings(autoencoder, origin)),
+                *(["## Metrics", _table("metric", _metrics(origin))] if _metrics(origin) else []),
+                "## Loading",
+                _loading(written_as, repo),
+            ]
+        )
+        + "\n"
+    )
+
+
+def _front_matter(origin: Origin, written_as: str) -> dict[str, Any]:
+    known = origin.provenance
+    model = str(known.get("model_name") or "")
+    is_hub_name = model.count("/") <= 1 and model.strip("/.") == model and model not in ("", "bundled")
+    base = {"base_model": model} if is_hub_name and not model.startswith("models/") else {}
+    return {
+        "library_name": LIBRARIES[written_as],
+        "tags": ["sparse-autoencoder", "mechanistic-interpretability", *{LIBRARIES[written_as], "vsae_lightning"}],
+        **base,
+    }
+
+
+def _title(autoencoder: SparseAutoencoder, origin: Origin) -> str:
+    sparsifier, kind = _described(autoencoder, origin)
+    where = origin.provenance.get("hook_name")
+    of = f" of {origin.provenance.get('model_name')}, {where}" if where else ""
+    return f"{sparsifier} {kind}{of}"
+
+
+def _described(autoencoder: SparseAutoencoder, origin: Origin) -> tuple[str, str]:
+    described = origin.autoencoder or autoencoder.config()
+    arguments = described.get("init_args") or {}
+    sparsifier = (arguments.get("sparsifier") or {}).get("class_name", "sparse")
+    variational = described.get("class_name") == "VariationalAutoencoder"
+    return str(sparsifier), "variational sparse autoencoder" if variational else "sparse autoencoder"
+
+
+def _description(autoencoder: SparseAutoencoder, origin: Origin) -> str:
+    kind = _described(autoencoder, origin)[1]
+    text = (
+        f"A {kind} of {autoencoder.d_sae:,} latents on activations of width {autoencoder.d_in:,}, trained with "
+        "vsae_lightning. It takes raw activations: the scaling of training is folded into the weights."
+    )
+    if kind.startswith("variational"):
+        text += " Latents are those of the posterior mean; what else the posterior has is in the metadata."
+    return text
+
+
+def _settings(autoencoder: SparseAutoencoder, origin: Origin) -> dict[str, Any]:
+    described = origin.autoencoder or autoencoder.config()
+    arguments = dict(described.get("init_args") or {})
+    sparsifier = arguments.pop("sparsifier", None) or {}
+    known = dict(origin.provenance)
+    text = known.pop("text", None)
+    named = {"text": text.get("class_path")} if isinstance(text, dict) else {}
+    trainer = origin.training.get("trainer")
+    steps = {"max_steps": trainer.get("max_steps")} if isinstance(trainer, dict) else {}
+    chosen = {"sparsifier": sparsifier.get("class_name"), **(sparsifier.get("init_args") or {}), **arguments}
+    return {name: value for name, value in {**known, **named, **chosen, **steps}.items() if value is not None}
+
+
+def _metrics(origin: Origin) -> dict[str, Any]:
+    """Those of the test, or where there are none, of the validation."""
+    for stage in ("test", "val"):
+        found = {name: value for name, value in origin.metrics.items() if name.startswith(f"{stage}/")}
+        if found:
+            return {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in found.items()}
+    return {}
+
+
+def _table(what: str, rows: dict[str, Any]) -> str:
+    lines = [f"| {name} | {_cell(value)} |" for name, value in rows.items()]
+    return "\n".join([f"| {what} | value |", "|---|---|", *lines])
+
+
+def _cell(value: Any) -> str:
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def _loading(written_as: str, repo: str | None) -> str:
+    parts = [] if repo is None else [f"`hf download {repo} --local-dir FOLDER`, then:"]
+    parts.append(f"With vsae_lightning:\n\n{_code(OWN_LOADING)}")
+    for name, code in LOADING.items():
+        after = "" if name == written_as else f", after `vsae export FOLDER OTHER --format {name}`"
+        code = code if name == written_as else code.replace("FOLDER", "OTHER")
+        parts.append(f"With {TITLES[name]}{after}:\n\n{_code(code)}")
+    return "\n\n".join(parts)
+
+
+def _code(text: str) -> str:
+    return f"```python\n{text}\n```"

@@ -1,0 +1,90 @@
+"""What a folder says of an autoencoder besides its weights: where it comes from, and how good it was."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vsae_lightning.config_files import read_config
+from vsae_lightning.errors import InputError
+from vsae_lightning.log_keys import log_key
+from vsae_lightning.runs import CHECKPOINT, run_of
+from vsae_lightning.trust import require_trusted_run
+
+MAX_JSON_BYTES = 10_000_000
+STAGES = {"fit.json": ("train", "val"), "validate.json": ("val",), "test.json": ("test",)}
+
+
+class Origin(NamedTuple):
+    """Plain values all; empty where nothing is known.
+
+    Attributes:
+        provenance: Options of `Provenance`, as far as they are known.
+        training: The whole configuration of the run.
+        metrics: As its run logged them, by stage and name: `test/explained_variance`.
+        autoencoder: Its description as it was trained, where the folder's format keeps less of it.
+    """
+
+    provenance: dict[str, Any]
+    training: dict[str, Any]
+    metrics: dict[str, Any]
+    autoencoder: dict[str, Any]
+
+    @classmethod
+    def of_record(cls, record: Any) -> "Origin":
+        """From what `_asdict` gave; whatever is not of that form is passed over."""
+        found = record if isinstance(record, dict) else {}
+        parts = {name: found.get(name) for name in cls._fields}
+        return cls(**{name: part if isinstance(part, dict) else {} for name, part in parts.items()})
+
+
+def origin_of_run(path: Path, member: str | None = None) -> Origin:
+    """Of a run folder, or of the run that a checkpoint is of.
+
+    Raises:
+        InputError: It belongs to no run, or its settings name foreign code.
+    """
+    folder = run_of(path)
+    require_trusted_run(folder / "config.yaml")
+    training = read_config(folder / "config.yaml")
+    data = training.get("data") or {}
+    live = str(data.get("class_path")).rpartition(".")[2] == "ActivationDataModule"
+    checkpoint = folder / CHECKPOINT if path.resolve() == folder.resolve() else path
+    return Origin((data.get("init_args") or {}) if live else {}, training, _metrics(folder, checkpoint, member), {})
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of a stranger.
+
+    Raises:
+        InputError: It cannot be read, is no JSON object, or is too large for settings.
+    """
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise InputError(f"{path}: has more than {MAX_JSON_BYTES:,} bytes, too many for settings.")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except InputError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not readable JSON ({error}).") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: not a JSON object.")
+    return content
+
+
+def _metrics(folder: Path, checkpoint: Path, member: str | None) -> dict[str, float]:
+    """What the commands wrote beside the run of this very checkpoint."""
+    found: dict[str, float] = {}
+    for file, stages in STAGES.items():
+        if not (folder / file).is_file():
+            continue
+        content = read_json(folder / file)
+        if Path(str(content.get("checkpoint"))).name != checkpoint.name:
+            continue
+        for stage in stages:
+            prefix = log_key(stage, member or "", "") + "/"
+            found |= {
+                f"{stage}/{key.removeprefix(prefix)}": float(value)
+                for key, value in content.items()
+                if key.startswith(prefix) and isinstance(value, int | float) and "/" not in key.removeprefix(prefix)
+            }
+    return found
