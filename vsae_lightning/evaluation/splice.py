@@ -1,7 +1,7 @@
 """The language model with its activations at the hook replaced: by zeros, by their mean, by reconstructions."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,6 +13,7 @@ Reconstruct = Callable[[Tensor], Tensor]
 Edit = Callable[[Tensor], Tensor]
 
 
+@runtime_checkable
 class Model(Protocol):
     """What a splice needs of a language model."""
 

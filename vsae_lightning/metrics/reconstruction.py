@@ -61,7 +61,7 @@ class ReconstructionCosine(Metric):
 
 
 class ReconstructionError(Metric):
-    """`mse`, the mean of (x - x_hat)^2 over rows and dimensions; `relative_error`, sum ||x - x_hat||^2 / sum ||x||^2."""
+    """`mse`: mean of (x - x_hat)^2 over rows and dimensions; `relative_error`: sum ||x - x_hat||^2 / sum ||x||^2."""
 
     higher_is_better = False
     full_state_update = False
