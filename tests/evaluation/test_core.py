@@ -131,7 +131,10 @@ def test_the_command_writes_and_shows_it(run: Path, tmp_path: Path, capsys: pyte
     assert "ce_loss_score" in shown
 
 
-@pytest.mark.parametrize("name", ["batch_size_prompts", "n_eval_reconstruction_batches"])
-def test_no_batch_is_refused(subject: Subject, name: str) -> None:
+@pytest.mark.parametrize(
+    ("core", "name"),
+    [(Core(batch_size_prompts=0), "batch_size_prompts"), (Core(16, 0), "n_eval_reconstruction_batches")],
+)
+def test_no_batch_is_refused(subject: Subject, core: Core, name: str) -> None:
     with pytest.raises(InputError, match=rf"core\.{name} is 0; it must be at least 1"):
-        Core(**{name: 0}).scores(subject, untracked)
+        core.scores(subject, untracked)

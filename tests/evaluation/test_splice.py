@@ -111,3 +111,17 @@ def test_half_precision_logits_are_judged_in_float32() -> None:
     splice.update(tokens, Positions.trained(tokens, 0), torch.zeros(1), {})
     expected = cross_entropies(TwoWords([8.0] * 4).logits(tokens).log_softmax(-1), tokens).mean()
     assert splice.clean.compute().cross_entropy.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_clean_and_ablated_passes_are_made_once_for_all() -> None:
+    passes = []
+
+    class Counting(TwoWords):
+        def logits(self, tokens: Tensor, edit: Edit | None = None) -> Tensor:
+            passes.append(edit)
+            return super().logits(tokens, edit)
+
+    members = {"one": torch.zeros_like, "other": torch.ones_like, "third": torch.ones_like}
+    splice = Splice(Counting([1.0] * 4), members, torch.device("cpu"))
+    splice.update(TOKENS, Positions.trained(TOKENS, 1), torch.zeros(1), members)
+    assert len(passes) == 3 + 3
