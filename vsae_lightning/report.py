@@ -19,7 +19,22 @@ COVERAGE = {
 }
 MEANING = {
     "explained_variance": "1 - sum|x - x_hat|^2 / sum|x - mean|^2",
+    "mse": "(x - x_hat)^2 per token and dimension, raw units",
+    "relative_error": "sum|x - x_hat|^2 / sum|x|^2",
     "cosine": "mean cosine of x and x_hat",
+    "l2_ratio": "mean of |x_hat| / |x|: below 1 is shrinkage",
+    "relative_reconstruction_bias": "x_hat / it fits best: below 1 is shrinkage",
+    "ce_loss_clean": "language model, nats per token",
+    "ce_loss_zero_ablated": "activations replaced by 0",
+    "ce_loss_mean_ablated": "activations replaced by their mean",
+    "ce_loss_spliced": "activations replaced by x_hat",
+    "ce_loss_score": "(zero - spliced) / (zero - clean)",
+    "ce_loss_score_mean_ablation": "(mean - spliced) / (mean - clean)",
+    "kl_zero_ablated": "from the clean prediction, nats per token",
+    "kl_mean_ablated": "from the clean prediction, nats per token",
+    "kl_spliced": "from the clean prediction, nats per token",
+    "kl_score": "(zero - spliced) / zero",
+    "alive_fraction": "latents that fired",
     "l0": "active latents per token",
     "dead_fraction": "latents that never fired",
     "loss": "what is minimised, but for AuxK; scaled units",
@@ -42,6 +57,7 @@ MEANING = {
 # Of an ensemble, what fits into a terminal; all is in the JSON.
 MEMBER_COLUMNS = (
     "explained_variance",
+    "ce_loss_score",
     "l0",
     "dead_fraction",
     "kl",

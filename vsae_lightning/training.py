@@ -23,6 +23,7 @@ from vsae_lightning.callbacks import (
     Interruption,
     LastCheckpoint,
     LatentsWriter,
+    LossRecovered,
     SkippedSteps,
     Sparsity,
     Throughput,
@@ -75,6 +76,7 @@ class TrainingCLI(LightningCLI):
         parser.add_lightning_class_args(DeadFeatures, "dead_features")
         parser.add_lightning_class_args(Sparsity, "sparsity")
         parser.add_lightning_class_args(DictionaryRecovery, "dictionary_recovery")
+        parser.add_lightning_class_args(LossRecovered, "loss_recovered")
         parser.add_lightning_class_args(Throughput, "throughput")
         parser.add_lightning_class_args(TrainingProgress, "progress")
         parser.add_lightning_class_args(LatentsWriter, "latents")

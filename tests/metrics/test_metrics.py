@@ -3,8 +3,20 @@ import pytest
 import torch
 from sklearn.metrics import r2_score
 from sklearn.metrics.pairwise import paired_cosine_distances
+from torchmetrics import Metric
 
-from vsae_lightning.metrics import L0, DeadFraction, ExplainedVariance, ReconstructionCosine
+from vsae_lightning.metrics import (
+    L0,
+    DeadFraction,
+    ExplainedVariance,
+    FeatureDensity,
+    MeanActivation,
+    ReconstructionCosine,
+    ReconstructionError,
+    SAEBenchReconstruction,
+    Shrinkage,
+    density_histogram,
+)
 
 
 def data() -> tuple[torch.Tensor, torch.Tensor]:
@@ -59,3 +71,82 @@ def test_dead_fraction_needs_silence_in_every_batch() -> None:
     metric.update(torch.tensor([0, 2, 0, 0]))
     metric.update(torch.tensor([1, 0, 0, 0]))
     assert metric.compute() == 0.5
+
+
+# Two rows: of norms 5 and 1, reconstructed with norms 2.5 (same direction) and 2 (at a right angle).
+X, X_HAT = torch.tensor([[3.0, 4.0], [0.0, 1.0]]), torch.tensor([[1.5, 2.0], [2.0, 0.0]])
+
+
+def in_two(metric: Metric) -> Metric:
+    metric.update(X[:1], X_HAT[:1])
+    metric.update(X[1:], X_HAT[1:])
+    return metric
+
+
+def test_errors_by_hand() -> None:
+    values = in_two(ReconstructionError()).compute()
+    assert values["mse"] == (6.25 + 5) / 4
+    assert values["relative_error"] == pytest.approx((6.25 + 5) / 26)
+
+
+def test_shrinkage_by_hand() -> None:
+    values = in_two(Shrinkage()).compute()
+    assert values["l2_ratio"] == (0.5 + 2) / 2
+    assert values["relative_reconstruction_bias"] == pytest.approx((6.25 + 4) / 12.5)
+
+
+def test_a_rescaling_by_the_bias_is_the_best_one() -> None:
+    x, x_hat = data()
+    metric = Shrinkage()
+    metric.update(x, x_hat)
+    gamma = metric.compute()["relative_reconstruction_bias"].double()
+    best = (x.double() * x_hat.double()).sum() / x_hat.double().square().sum()  # least squares of x by x_hat
+    assert 1 / gamma.item() == pytest.approx(best.item(), rel=1e-6)
+
+
+def test_rows_of_zeros_have_no_ratio() -> None:
+    metric = Shrinkage()
+    metric.update(torch.tensor([[0.0, 0.0], [2.0, 0.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+    assert metric.compute()["l2_ratio"] == 0.5
+
+
+def test_mean_activation() -> None:
+    metric = MeanActivation(2)
+    metric.update(X[:1])
+    metric.update(X[1:])
+    assert metric.compute().tolist() == [1.5, 2.5]
+
+
+def test_saebenchs_formulas_by_hand() -> None:
+    metric = SAEBenchReconstruction()
+    metric.update(X, X_HAT)
+    values = {name: value.item() for name, value in metric.compute().items()}
+    # mean row (1.5, 2.5), so both rows are 4.5 of it away; mean square of an entry 26 / 4
+    assert values == pytest.approx(
+        {
+            "l2_norm_in": 3.0,
+            "l2_norm_out": 2.25,
+            "l2_ratio": 1.25,
+            "cossim": 0.5,
+            "mse": (6.25 / 2 + 5 / 2) / 2,
+            "explained_variance_legacy": 1 - (6.25 / 4.5 + 5 / 4.5) / 2,
+            "explained_variance": 1 - (11.25 / 2) / (13 - 6.5**2),
+            "relative_reconstruction_bias": 10.25 / 12.5,
+        }
+    )
+
+
+def test_density_and_its_histogram() -> None:
+    metric = FeatureDensity(4)
+    metric.update(torch.tensor([10, 1, 0, 100]), 60)
+    metric.update(torch.tensor([0, 0, 0, 0]), 40)
+    density = metric.compute()
+    assert density.tolist() == [0.1, 0.01, 0.0, 1.0]
+    edges, counts, never = density_histogram(density)
+    assert (edges[0], edges[1], edges[-1], len(counts), never) == (-7, -6.75, 0, 28, 1)
+    assert {edges[i]: n for i, n in enumerate(counts) if n} == {-2.0: 1, -1.0: 1, -0.25: 1}
+
+
+def test_densities_below_the_lowest_bin_are_in_it() -> None:
+    histogram = density_histogram(torch.tensor([1e-9, 0.0, 0.0]))
+    assert (histogram.counts[0], sum(histogram.counts), histogram.never) == (1, 1, 2)

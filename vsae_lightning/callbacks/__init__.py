@@ -5,6 +5,7 @@ from vsae_lightning.callbacks.dictionary_recovery import DictionaryRecovery
 from vsae_lightning.callbacks.interruption import Interruption
 from vsae_lightning.callbacks.last_checkpoint import LastCheckpoint
 from vsae_lightning.callbacks.latents_writer import LatentsWriter
+from vsae_lightning.callbacks.loss_recovered import LossRecovered
 from vsae_lightning.callbacks.progress import TrainingProgress
 from vsae_lightning.callbacks.skipped_steps import SkippedSteps
 from vsae_lightning.callbacks.sparsity import Sparsity
@@ -16,6 +17,7 @@ __all__ = [
     "Interruption",
     "LastCheckpoint",
     "LatentsWriter",
+    "LossRecovered",
     "SkippedSteps",
     "Sparsity",
     "Throughput",

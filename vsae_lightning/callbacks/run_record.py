@@ -113,8 +113,9 @@ class RunRecord(SaveConfigCallback):
         known = self._metrics if trainer.state.fn == TrainerFn.FITTING else {}
         metrics = known | {name: float(value) for name, value in trainer.callback_metrics.items()}
         first = next(iter(_members(pl_module).values()))
+        histograms = _histograms(trainer, pl_module)
         tokens = {"train/tokens": first.tokens_seen, "checkpoint": checkpoint}
-        write_json(path, {**dict(sorted(metrics.items())), **tokens, **self._origin(trainer)})
+        write_json(path, {**dict(sorted(metrics.items())), **histograms, **tokens, **self._origin(trainer)})
 
     def _origin(self, trainer: Trainer) -> dict[str, Any]:
         """What is needed to run it again, and to know whether it would be the same."""
@@ -150,6 +151,13 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         elif not key.startswith("_"):
             flat[prefix + key] = value if isinstance(value, (bool, int, float)) else str(value)
     return flat
+
+
+def _histograms(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+    """Of the log10 density of every member's latents, in the last evaluation."""
+    stage = "test" if trainer.state.fn == TrainerFn.TESTING else "val"
+    members = {name: member.held_out.log10_density for name, member in _members(pl_module).items()}
+    return {log_key(stage, name, "log10_density"): x._asdict() for name, x in members.items() if x is not None}
 
 
 def _members(pl_module: LightningModule) -> "Mapping[str, Member]":

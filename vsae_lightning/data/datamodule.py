@@ -1,12 +1,15 @@
 """Live activations of a language model, from text to batches."""
 
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Int
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import Tensor
 
 from vsae_lightning.data.held_out import HeldOutActivations
 from vsae_lightning.data.language_model import Dtype, LanguageModel
@@ -167,6 +170,16 @@ class ActivationDataModule(LightningDataModule):
         assert self.tokens is not None
         return self._in_order(getattr(self.tokens, self.predict_split))
 
+    def held_out_tokens(self, max_tokens: int) -> Iterator[Int[Tensor, "sequences position"]]:
+        """This rank's share of the first held-out sequences, no more at a time than the model has logits for at once.
+
+        Of as many whole sequences as `max_tokens` are, and at least one for each lane.
+        """
+        assert self.tokens is not None
+        at_once = self.model.sequences_at_once(self.context_length)
+        sequences = self.tokens.held_out[: max(max_tokens // self.context_length, self.lanes)]
+        return self._in_order(sequences, min(at_once, self.layout.lm_batch_sequences)).tokens()
+
     def input_statistics(self) -> InputScaling:
         """The scaling of the activations, estimated on the first block; equal on all ranks."""
         assert self.stream is not None
@@ -206,10 +219,11 @@ class ActivationDataModule(LightningDataModule):
             self.cache_dir,
         )
 
-    def _in_order(self, sequences: Sequences) -> HeldOutActivations:
+    def _in_order(self, sequences: Sequences, at_once: int | None = None) -> HeldOutActivations:
         assert self.trainer is not None
         device: torch.device = self.trainer.strategy.root_device
-        return HeldOutActivations(self.model, sequences, self.layout, device, *self._ranks())
+        layout = replace(self.layout, lm_batch_sequences=at_once or self.layout.lm_batch_sequences)
+        return HeldOutActivations(self.model, sequences, layout, device, *self._ranks())
 
     def _ranks(self) -> tuple[int, int]:
         assert self.trainer is not None

@@ -4,6 +4,8 @@ import warnings
 from collections.abc import Iterator
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from vsae_lightning.batches import HeldOutBatch
 from vsae_lightning.data.stream import (
@@ -50,9 +52,13 @@ class HeldOutActivations:
     def __len__(self) -> int:
         return len(self.chunks)
 
-    def __iter__(self) -> Iterator[HeldOutBatch]:
+    def tokens(self) -> Iterator[Int[Tensor, "sequences position"]]:
+        """The sequences of every chunk, all positions of them."""
         for chunk in self.chunks:
-            tokens = token_tensor(self.sequences, chunk).to(self.device)
+            yield token_tensor(self.sequences, chunk).to(self.device)
+
+    def __iter__(self) -> Iterator[HeldOutBatch]:
+        for chunk, tokens in zip(self.chunks, self.tokens(), strict=True):
             activations = self.model.activations(tokens)[:, self.drop_positions :]
             positions = torch.arange(tokens.shape[1], device=self.device).expand_as(tokens)
             sequences = chunk.to(self.device)[:, None].expand_as(tokens)

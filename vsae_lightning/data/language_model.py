@@ -22,6 +22,7 @@ Edit = Callable[[Tensor], Tensor]
 Dtype = Literal["float32", "bfloat16", "float16"]
 RESIDUAL_HOOKS = ("hook_resid_pre", "hook_resid_post", "hook_attn_out", "hook_mlp_out")
 MAX_SIZE = 10_000_000
+MAX_LOGITS = 2**25  # 128 MiB in float32
 MLP_HOOKS = ("mlp.hook_pre", "mlp.hook_post")
 
 
@@ -128,6 +129,10 @@ class LanguageModel:
         with self.bridge.hooks(fwd_hooks=[] if edit is None else [(self.hook_name, replace)]):
             logits: Tensor = self.bridge(tokens, return_type="logits")
         return logits
+
+    def sequences_at_once(self, context_length: int) -> int:
+        """Of how many sequences the logits are to be in memory together: what they take is bounded, see MAX_LOGITS."""
+        return max(1, MAX_LOGITS // (context_length * int(self.config.get_text_config().vocab_size)))
 
     def _unusable(self, what: str, error: Exception) -> InputError:
         return InputError(f"model_name: the {what} of {self.model_name!r} cannot be loaded: {_reason(error)}")

@@ -1,17 +1,226 @@
-"""How well the reconstruction stands for the activation."""
+"""How well the reconstruction stands for the activation: alone, and within the language model."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from vsae_lightning.errors import InputError, require_at_least
+from vsae_lightning.evaluation.core_features import UNDEFINED, FeatureCounts, feature_details, summary
 from vsae_lightning.evaluation.evaluation import Evaluation, Scores, Track
+from vsae_lightning.evaluation.splice import Positions, Splice
 from vsae_lightning.evaluation.subject import Subject
+from vsae_lightning.metrics import (
+    L0,
+    ExplainedVariance,
+    MeanActivation,
+    ReconstructionCosine,
+    ReconstructionError,
+    SAEBenchReconstruction,
+    Shrinkage,
+    density_histogram,
+)
+
+CONVENTIONS = {
+    "training": "positions {drop}.. of every sequence are reconstructed, ablated and counted; earlier ones keep their "
+    "activations and are not counted; special tokens are as any other",
+    "saebench": "all positions are ablated; reconstructed too, but for special tokens where they are excluded; all are "
+    "counted but special tokens (padding, end and beginning of text)",
+}
+BEHAVIOR = {"kl_score": "kl_div_score", "kl_zero_ablated": "kl_div_with_ablation", "kl_spliced": "kl_div_with_sae"}
+PERFORMANCE = {
+    "ce_loss_score": "ce_loss_score",
+    "ce_loss_zero_ablated": "ce_loss_with_ablation",
+    "ce_loss_spliced": "ce_loss_with_sae",
+    "ce_loss_clean": "ce_loss_without_sae",
+}
+
+HEADLINE = (
+    "explained_variance",
+    "mse",
+    "relative_error",
+    "cosine",
+    "l2_ratio",
+    "l0",
+    "alive_fraction",
+    "ce_loss_score",
+    "ce_loss_score_mean_ablation",
+    "kl_score",
+)
 
 
 @dataclass(frozen=True)
 class Core(Evaluation):
-    """How well the reconstruction stands for the activation."""
+    """Reconstruction, sparsity, and the language model's loss with reconstructions in place (SAEBench evals/core).
+
+    Two conventions say which positions take part:
+
+    - `training`: the positions that training kept. The first `drop_positions` of a sequence keep their activations
+      in ablation and splice, and count in nothing; a special token counts as any other. What `vsae test` does.
+    - `saebench`: what SAEBench does: the reconstruction takes the place of every activation, position 0 too, and
+      padding, end-of-text and beginning-of-text tokens count in nothing. Where position 0 is an attention sink of huge
+      norm, its reconstruction decides the scores of an autoencoder that never saw it.
+
+    In SAEBench's schema are the values of SAEBench's formulas, some of which are not what they are named after
+    (`metrics.SAEBenchReconstruction`). What the names mean is in `eval_result_unstructured` under `by_definition`,
+    and in the summary. Tokens are the first held-out ones, in order; both parts begin with the first.
+
+    Args:
+        batch_size_prompts: Sequences per batch; SAEBench's formulas depend on it.
+        n_eval_reconstruction_batches: Batches for the language model's losses.
+        n_eval_sparsity_variance_batches: Batches for reconstruction and sparsity.
+        exclude_special_tokens_from_reconstruction: Special tokens keep their activations where others are
+            reconstructed.
+        convention: Which positions take part, "training" or "saebench".
+    """
 
     type_id: ClassVar[str] = "core"
+    batch_size_prompts: int = 16
+    n_eval_reconstruction_batches: int = 20
+    n_eval_sparsity_variance_batches: int = 200
+    exclude_special_tokens_from_reconstruction: bool = False
+    convention: Literal["training", "saebench"] = "training"
+
+    def settings(self, subject: Subject) -> dict[str, Any]:
+        computed = ("kl", "ce_loss", "l2_norms", "sparsity_metrics", "variance_metrics")
+        of_features = ("featurewise_density_statistics", "featurewise_weight_based_metrics")
+        return {
+            **super().settings(subject),
+            **{f"compute_{name}": True for name in (*computed, *of_features)},
+            "dataset": f"held-out text: {(subject.provenance.text or {}).get('class_path', 'BundledText')}",
+            "context_size": subject.provenance.context_length,
+            "drop_positions": subject.provenance.drop_positions,
+        }
 
     def scores(self, subject: Subject, track: Track) -> Scores:
-        raise NotImplementedError
+        for name in ("batch_size_prompts", "n_eval_reconstruction_batches", "n_eval_sparsity_variance_batches"):
+            require_at_least(1, **{f"core.{name}": getattr(self, name)})
+        if not len(subject.tokens.held_out):
+            raise InputError("core: no text is held out, so there is nothing to evaluate on.")
+        reconstruction = _Reconstruction(subject)
+        rows = self.sequences(subject, self.n_eval_sparsity_variance_batches)
+        for tokens in track(self._batches(subject, rows), self._count(rows), "reconstruction, sparsity"):
+            reconstruction.update(tokens, self.positions(subject, tokens))
+        predicted = self.sequences(subject, self.n_eval_reconstruction_batches)
+        losses = self._losses(subject, predicted, reconstruction.mean.compute(), track)
+        details = feature_details(subject.autoencoder, reconstruction.features)
+        by_definition = {**reconstruction.by_definition(), **losses}
+        stated = CONVENTIONS[self.convention].format(drop=subject.provenance.drop_positions)
+        histogram = density_histogram(reconstruction.features.density)
+        return Scores(
+            {
+                "model_behavior_preservation": {theirs: losses[ours] for ours, theirs in BEHAVIOR.items()},
+                "model_performance_preservation": {theirs: losses[ours] for ours, theirs in PERFORMANCE.items()},
+                **reconstruction.as_saebench(),
+                "token_stats": {
+                    "total_tokens_eval_reconstruction": predicted.numel(),
+                    "total_tokens_eval_sparsity_variance": rows.numel(),
+                },
+                "misc_metrics": summary(details),
+            },
+            details,
+            {"positions": stated, "by_definition": by_definition, "log10_density": histogram._asdict()},
+            {name: by_definition[name] for name in HEADLINE},
+        )
+
+    def sequences(self, subject: Subject, batches: int) -> Int[Tensor, "sequences position"]:
+        """The first held-out sequences, as many as so many batches take, or all there are."""
+        held_out = subject.tokens.held_out[: batches * self.batch_size_prompts]
+        return torch.from_numpy(held_out.astype("int64"))
+
+    def positions(self, subject: Subject, tokens: Int[Tensor, "sequences position"]) -> Positions:
+        """Which positions take part, by the convention."""
+        ordinary = ~torch.isin(tokens, special_tokens(subject).to(tokens.device))
+        every = torch.ones_like(ordinary)
+        if self.convention == "training":
+            positions = Positions.trained(tokens, subject.provenance.drop_positions)
+        else:
+            positions = Positions(every, every, ordinary)
+        if self.exclude_special_tokens_from_reconstruction:
+            return positions._replace(reconstructed=positions.reconstructed & ordinary)
+        return positions
+
+    def _losses(
+        self, subject: Subject, rows: Int[Tensor, "sequences position"], mean: Tensor, track: Track
+    ) -> dict[str, float]:
+        """What `metrics.recovered` says."""
+        splice = Splice(subject.model, ("",), subject.device)
+        at_once = subject.model.sequences_at_once(rows.shape[1])
+        for batch in track(self._batches(subject, rows), self._count(rows), "the language model's loss"):
+            for tokens in batch.split(at_once):
+                splice.update(tokens, self.positions(subject, tokens), mean, {"": subject.autoencoder})
+        return {name: float(value) for name, value in splice.compute()[""].items()}
+
+    def _batches(self, subject: Subject, rows: Int[Tensor, "sequences position"]) -> Iterator[Tensor]:
+        for batch in rows.split(self.batch_size_prompts):
+            yield batch.to(subject.device)
+
+    def _count(self, rows: Int[Tensor, "sequences position"]) -> int:
+        return -(-len(rows) // self.batch_size_prompts)
+
+
+def special_tokens(subject: Subject) -> Int[Tensor, " special"]:
+    """Ids of the tokens for padding, end and beginning of text, those that there are."""
+    tokenizer = subject.model.tokenizer
+    ids = {tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id}
+    return torch.tensor(sorted(i for i in ids if i is not None), dtype=torch.long)
+
+
+def _number(value: float) -> float:
+    """SAEBench writes -1 for nan, for which JSON has no word."""
+    return UNDEFINED if math.isnan(value) else value
+
+
+class _Reconstruction:
+    """The autoencoder alone, on the activations of counted positions."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        autoencoder, device = subject.autoencoder, subject.device
+        self.saebench = SAEBenchReconstruction().to(device)
+        self.explained_variance = ExplainedVariance(autoencoder.d_in).to(device)
+        self.cosine = ReconstructionCosine().to(device)
+        self.error = ReconstructionError().to(device)
+        self.shrinkage = Shrinkage().to(device)
+        self.mean = MeanActivation(autoencoder.d_in).to(device)
+        self.l0 = L0().to(device)
+        self.sum_latents = torch.zeros((), dtype=torch.float64, device=device)
+        self.features = FeatureCounts(autoencoder.d_sae, device)
+
+    def update(self, tokens: Int[Tensor, "sequences position"], positions: Positions) -> None:
+        counted = positions.counted
+        x = self.subject.model.activations(tokens)[counted].float()
+        latents = self.subject.autoencoder.latents(x)
+        x_hat = self.subject.autoencoder.reconstruct(latents)
+        for metric in (self.saebench, self.explained_variance, self.cosine, self.error, self.shrinkage):
+            metric.update(x, x_hat)
+        self.mean.update(x)
+        self.l0.update(latents.active_per_row())
+        self.sum_latents += latents.values.double().sum()
+        self.features.update(latents, counted.nonzero()[:, 0])
+
+    def as_saebench(self) -> dict[str, dict[str, float | None]]:
+        values = {name: float(value) for name, value in self.saebench.compute().items()}
+        quality = ("explained_variance", "explained_variance_legacy", "mse", "cossim")
+        shrinkage = ("l2_norm_in", "l2_norm_out", "l2_ratio", "relative_reconstruction_bias")
+        return {
+            "reconstruction_quality": {name: _number(values[name]) for name in quality},
+            "shrinkage": {name: _number(values[name]) for name in shrinkage},
+            "sparsity": {"l0": float(self.l0.compute()), "l1": float(self.sum_latents) / self.features.total},
+        }
+
+    def by_definition(self) -> dict[str, float]:
+        alive = (self.features.density > 0).float().mean()
+        values = {
+            "explained_variance": self.explained_variance.compute(),
+            **self.error.compute(),
+            "cosine": self.cosine.compute(),
+            **self.shrinkage.compute(),
+            "l0": self.l0.compute(),
+            "alive_fraction": alive,
+        }
+        return {name: float(value) for name, value in values.items()}

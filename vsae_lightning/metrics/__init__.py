@@ -8,20 +8,46 @@ from vsae_lightning.metrics.dictionary import (
     latent_units,
     match_latents,
 )
+from vsae_lightning.metrics.language_model import (
+    LanguageModelLosses,
+    Losses,
+    cross_entropies,
+    kl_divergences,
+    recovered,
+)
 from vsae_lightning.metrics.losses import RowMeans
-from vsae_lightning.metrics.reconstruction import ExplainedVariance, ReconstructionCosine
-from vsae_lightning.metrics.sparsity import L0, DeadFraction
+from vsae_lightning.metrics.reconstruction import (
+    ExplainedVariance,
+    MeanActivation,
+    ReconstructionCosine,
+    ReconstructionError,
+    Shrinkage,
+)
+from vsae_lightning.metrics.saebench import SAEBenchReconstruction
+from vsae_lightning.metrics.sparsity import L0, DeadFraction, DensityHistogram, FeatureDensity, density_histogram
 
 __all__ = [
     "L0",
     "DeadFraction",
+    "DensityHistogram",
     "ExplainedVariance",
+    "FeatureDensity",
     "FeatureRecovery",
+    "LanguageModelLosses",
+    "Losses",
     "Matching",
+    "MeanActivation",
     "MeanKL",
     "ReconstructionCosine",
+    "ReconstructionError",
     "RowMeans",
+    "SAEBenchReconstruction",
+    "Shrinkage",
     "SigmaCalibration",
+    "cross_entropies",
+    "density_histogram",
+    "kl_divergences",
     "latent_units",
     "match_latents",
+    "recovered",
 ]

@@ -58,3 +58,86 @@ class ReconstructionCosine(Metric):
 
     def compute(self) -> Float[Tensor, ""]:
         return (self.sum_cosine / self.count).float()
+
+
+class ReconstructionError(Metric):
+    """`mse`: mean of (x - x_hat)^2 over rows and dimensions; `relative_error`: sum ||x - x_hat||^2 / sum ||x||^2."""
+
+    higher_is_better = False
+    full_state_update = False
+    count: Tensor
+    sum_squared_error: Tensor
+    sum_squared_norm: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("count", "sum_squared_error", "sum_squared_norm"):
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, x: Float[Tensor, "batch d_in"], x_hat: Float[Tensor, "batch d_in"]) -> None:
+        x, x_hat = x.float(), x_hat.float()
+        self.count += x.numel()
+        self.sum_squared_error += (x - x_hat).square().sum(-1).double().sum()
+        self.sum_squared_norm += x.square().sum(-1).double().sum()
+
+    def compute(self) -> dict[str, Float[Tensor, ""]]:
+        values = {
+            "mse": self.sum_squared_error / self.count,
+            "relative_error": self.sum_squared_error / self.sum_squared_norm,
+        }
+        return {name: value.float() for name, value in values.items()}
+
+
+class Shrinkage(Metric):
+    """How much shorter the reconstruction is; below 1 it is.
+
+    - `l2_ratio`: the mean over rows, without those that are 0, of ||x_hat|| / ||x||.
+    - `relative_reconstruction_bias`: gamma = E||x_hat||^2 / E<x, x_hat>, for which x_hat / gamma is the best
+      rescaling (Rajamanoharan et al. 2024, arXiv 2404.16014, equation 10).
+    """
+
+    full_state_update = False
+    count: Tensor
+    sum_ratio: Tensor
+    sum_squared_norm_hat: Tensor
+    sum_product: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("count", "sum_ratio", "sum_squared_norm_hat", "sum_product"):
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, x: Float[Tensor, "batch d_in"], x_hat: Float[Tensor, "batch d_in"]) -> None:
+        x, x_hat = x.float(), x_hat.float()
+        norm, norm_hat = x.norm(dim=-1), x_hat.norm(dim=-1)
+        self.count += (norm > 0).sum()
+        self.sum_ratio += torch.where(norm > 0, norm_hat / norm, 0).double().sum()
+        self.sum_squared_norm_hat += norm_hat.double().square().sum()
+        self.sum_product += (x * x_hat).sum(-1).double().sum()
+
+    def compute(self) -> dict[str, Float[Tensor, ""]]:
+        values = {
+            "l2_ratio": self.sum_ratio / self.count,
+            "relative_reconstruction_bias": self.sum_squared_norm_hat / self.sum_product,
+        }
+        return {name: value.float() for name, value in values.items()}
+
+
+class MeanActivation(Metric):
+    """The mean over rows of x."""
+
+    full_state_update = False
+    count: Tensor
+    sum_x: Tensor
+
+    def __init__(self, d_in: int) -> None:
+        super().__init__()
+        self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("sum_x", torch.zeros(d_in, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, x: Float[Tensor, "batch d_in"]) -> None:
+        self.count += len(x)
+        self.sum_x += x.double().sum(0)
+
+    def compute(self) -> Float[Tensor, " d_in"]:
+        return (self.sum_x / self.count).float()

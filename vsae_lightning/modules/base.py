@@ -347,10 +347,15 @@ class AutoencoderModule(RankedModule):
         """The pass over held-out activations, which the metrics take in; sharded, the last of several."""
         for rows in self._rows_to_evaluate(activations):
             forward = self.forward_pass(self.standardize(rows))
-            x_hat = forward.x_hat.float() / self.input_scale + self.input_mean
+            x_hat = self._raw(forward)
             terms = self.terms(forward, max(self.global_step, self.loaded_step))
             self.held_out.update(rows, x_hat, forward.latents, terms)
         return forward
+
+    def reconstruction(self, activations: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_in"]:
+        """x_hat of raw activations, in their units and float32; where latents are sharded, all ranks ask together."""
+        rows = self._rows_to_evaluate(activations)
+        return [self._raw(self.forward_pass(self.standardize(part))) for part in rows][self.autoencoder.shards.rank]
 
     # --------------------------------------------------------------- records
 
@@ -364,6 +369,9 @@ class AutoencoderModule(RankedModule):
         self.finite_steps.skipped = checkpoint["skipped_steps"]
         self.autoencoder.seed = checkpoint["autoencoder"]["init_args"]["seed"]  # the noise goes on as it was
         self.loaded_step = checkpoint["global_step"]
+
+    def _raw(self, forward: ForwardPass) -> Float[Tensor, "batch d_in"]:
+        return forward.x_hat.float() / self.input_scale + self.input_mean
 
     @staticmethod
     def _refuse_gate_kl(autoencoder: SparseAutoencoder, weight: float) -> None:

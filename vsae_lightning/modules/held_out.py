@@ -5,20 +5,37 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from vsae_lightning.autoencoders.latents import Latents
-from vsae_lightning.metrics import L0, DeadFraction, ExplainedVariance, ReconstructionCosine, RowMeans
+from vsae_lightning.metrics import (
+    L0,
+    DensityHistogram,
+    ExplainedVariance,
+    FeatureDensity,
+    ReconstructionCosine,
+    ReconstructionError,
+    RowMeans,
+    Shrinkage,
+    density_histogram,
+)
 from vsae_lightning.modules.terms import LossTerms
 
 
 class HeldOutMetrics(nn.Module):
-    """Explained variance and cosine in raw units, L0, the fraction of latents that never fired, and the loss terms."""
+    """How well held-out activations are reconstructed, in raw units; which latents fire; the terms of the loss.
+
+    Attributes:
+        log10_density: The histogram of the last evaluation; None before the first.
+    """
 
     def __init__(self, d_in: int, d_sae: int) -> None:
         super().__init__()
         self.explained_variance = ExplainedVariance(d_in)
         self.cosine = ReconstructionCosine()
+        self.error = ReconstructionError()
+        self.shrinkage = Shrinkage()
         self.l0 = L0()
-        self.dead_fraction = DeadFraction(d_sae)
+        self.density = FeatureDensity(d_sae)
         self.losses = RowMeans(tuple(name for name in ("loss", *LossTerms._fields) if not name.endswith("_weight")))
+        self.log10_density: DensityHistogram | None = None
 
     def update(
         self, x: Float[Tensor, "batch d_in"], x_hat: Float[Tensor, "batch d_in"], latents: Latents, terms: LossTerms
@@ -26,15 +43,21 @@ class HeldOutMetrics(nn.Module):
         """Take in one batch of raw activations, their reconstructions, and the terms of their loss."""
         self.explained_variance.update(x, x_hat)
         self.cosine.update(x, x_hat)
+        self.error.update(x, x_hat)
+        self.shrinkage.update(x, x_hat)
         self.l0.update(latents.active_per_row())
-        self.dead_fraction.update(latents.firing_counts())
+        self.density.update(latents.firing_counts(), len(x))
         self.losses.update({name: x for name, x in terms.named().items() if isinstance(x, Tensor)}, len(x))
 
     def compute(self) -> dict[str, Tensor]:
         """Every metric over what was taken in, on all ranks; and start anew."""
-        metrics = {name: metric for name, metric in self.named_children() if isinstance(metric, Metric)}
-        values = {name: metric.compute() for name, metric in metrics.items() if name != "losses"}
-        values |= self.losses.compute()
-        for metric in metrics.values():
+        density = self.density.compute()
+        alive = (density > 0).float().mean()
+        values = {name: getattr(self, name).compute() for name in ("explained_variance", "cosine", "l0")}
+        values |= {**self.error.compute(), **self.shrinkage.compute(), **self.losses.compute()}
+        values |= {"dead_fraction": 1 - alive, "alive_fraction": alive}
+        self.log10_density = density_histogram(density)
+        for metric in self.children():
+            assert isinstance(metric, Metric)
             metric.reset()
         return values

@@ -41,6 +41,8 @@ class Member(Protocol):
 
     def evaluation_pass(self, activations: Float[Tensor, "batch d_in"]) -> ForwardPass: ...
 
+    def reconstruction(self, activations: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_in"]: ...
+
 
 class MembersModule(LightningModule, ABC):
     """Validates, tests and predicts with each of its members; logs `stage/metric`, or `stage/NAME/metric`."""

@@ -263,3 +263,13 @@ def test_a_gpu_on_which_triton_is_wrong_uses_pytorch_and_says_so(
     monkeypatch.setattr(triton, "usable", lambda device, dtype: "wrong result of decode")
     assert kernels._sparse_kernels("cuda", torch.float32) is sparse
     assert caplog.messages == ["Triton's kernels are not used: wrong result of decode."]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_inner_products_in_inference_mode(dtype: torch.dtype) -> None:
+    """Where a trainer evaluates; bfloat16 has no kernel in C, and what stands in for it asks autograd."""
+    chance = torch.Generator().manual_seed(0)
+    with torch.inference_mode():
+        g, W_dec = (torch.randn(rows, 8, generator=chance).to(dtype) for rows in (5, 20))
+        indices = torch.randint(0, 20, (5, 3), generator=chance)
+        torch.testing.assert_close(sparse.dot_at(g, W_dec, indices), reference.dot_at(g, W_dec, indices))

@@ -100,7 +100,9 @@ def dot_at(
     g = g.to(W_dec.dtype)
     if native.serves(g, W_dec):
         return native.dot_at(g.contiguous(), W_dec.contiguous(), indices.long().contiguous())
-    with torch.enable_grad():  # the gradient of a decoding to its values is what is wanted
+    # The gradient of a decoding to its values is what is wanted; of tensors made in inference mode there is none.
+    with torch.inference_mode(False), torch.enable_grad():
+        g, W_dec, indices = (x.clone() if x.is_inference() else x for x in (g, W_dec, indices))
         values = g.new_zeros(indices.shape).requires_grad_()
         decoded = decode(values, indices, W_dec)
     return torch.autograd.grad(decoded, values, g)[0]
