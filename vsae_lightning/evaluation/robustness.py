@@ -139,7 +139,7 @@ class _Change:
 @torch.no_grad()
 def disturbed(
     autoencoder: SparseAutoencoder,
-    batches: Iterable[Float[Tensor, "rows d_in"]],
+    batches: Iterable[Float[Tensor, "_ d_in"]],
     disturbances: dict[str, Disturbance],
 ) -> dict[str, dict[str, float | None]]:
     """The metrics of each disturbance, and those of none as `clean`; batches follow each other in order."""

@@ -56,8 +56,8 @@ def load_other(named: str, device: torch.device) -> SparseAutoencoder:
 
 @torch.no_grad()
 def alive_latents(
-    autoencoders: list[SparseAutoencoder], batches: Iterable[Float[Tensor, "rows d_in"]]
-) -> list[Bool[Tensor, " d_sae"]]:
+    autoencoders: list[SparseAutoencoder], batches: Iterable[Float[Tensor, "_ d_in"]]
+) -> list[Bool[Tensor, " _"]]:
     """Which latents of each autoencoder fire in any row."""
     alive = [torch.zeros(one.d_sae, dtype=torch.bool, device=one.W_dec.device) for one in autoencoders]
     for x in batches:
