@@ -4,7 +4,6 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,7 +76,6 @@ def read_labelled(name: str, folder: Path | None = None) -> LabelledTexts:
     return LabelledTexts(texts, [kinds.index(value) for value in values])
 
 
-@cache
 def _of_sae_probes() -> Path:
     found = find_spec("sae_probes")
     if found is None or found.origin is None:
