@@ -1,0 +1,209 @@
+"""What is drawn, before it is drawn: one quantity a plot, a line for every group, the same look in all plots."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from vsae_lightning.comparison.groups import Group
+from vsae_lightning.comparison.quantities import (
+    CORE,
+    SCR,
+    THRESHOLDS,
+    TPP,
+    TPP_INTENDED,
+    TPP_UNINTENDED,
+    Quantity,
+)
+
+# Of Okabe and Ito 2008, which the colour-blind tell apart; black and greys are for what is published.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+GREYS = ("#000000", "#767676", "#3F3F3F", "#A0A0A0")
+MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star")
+MAX_POINTS = 300
+BY_KEY = {quantity.key: quantity for quantity in CORE}
+OVER_L0 = tuple(BY_KEY[key] for key in ("explained_variance", "ce_loss_score", "alive_fraction"))
+OVER_N: tuple[tuple[str, str, tuple[Quantity, ...]], ...] = (
+    ("scr", "Spurious correlation removal", SCR),
+    ("tpp", "Targeted probe perturbation", TPP),
+    ("tpp_intended", "Targeted probe perturbation, intended effect", TPP_INTENDED),
+    ("tpp_unintended", "Targeted probe perturbation, unintended effect", TPP_UNINTENDED),
+)
+OVER_TOKENS = {
+    "explained_variance": "explained variance in training, fraction",
+    "l0": "L0 in training, active latents per token",
+    "dead_fraction": "dead latents in training, fraction",
+}
+STEMS = (
+    *(f"l0_{quantity.key}" for quantity in OVER_L0),
+    *(stem for stem, _, _ in OVER_N),
+    *(f"training_{key}" for key in OVER_TOKENS),
+)
+
+
+class Mark(NamedTuple):
+    """A point, and its spread over seeds; `note` says what it is when pointed at."""
+
+    x: float
+    y: float
+    x_std: float | None
+    y_std: float | None
+    note: str
+
+
+class Look(NamedTuple):
+    """Colour and marker; what is published is dashed and hollow."""
+
+    colour: str
+    marker: str
+    is_published: bool
+
+
+class Series(NamedTuple):
+    """One line."""
+
+    name: str
+    look: Look
+    marks: list[Mark]
+
+
+class Plot(NamedTuple):
+    """One picture and one page.
+
+    Attributes:
+        stem: Of its files.
+        title: Above it.
+        x_title: With the unit.
+        y_title: With the unit.
+        series: Lines.
+        ticks: Of a logarithmic x axis; of another, none.
+        is_curve: Too many points to mark each, and the spread is a band.
+    """
+
+    stem: str
+    title: str
+    x_title: str
+    y_title: str
+    series: list[Series]
+    ticks: tuple[float, ...]
+    is_curve: bool
+
+    @property
+    def x_limits(self) -> tuple[float, float]:
+        """The ends of the x axis, in its units."""
+        xs = [edge for line in self.series for mark in line.marks for edge in _edges(mark.x, mark.x_std)]
+        if not self.ticks:
+            return _padded(xs)
+        low, high = _padded([math.log10(x) for x in xs if x > 0])
+        return 10**low, 10**high
+
+    @property
+    def y_limits(self) -> tuple[float, float]:
+        """The ends of the y axis."""
+        return _padded([edge for line in self.series for mark in line.marks for edge in _edges(mark.y, mark.y_std)])
+
+
+def plots(groups: Sequence[Group]) -> list[Plot]:
+    """Every plot that the groups have anything for."""
+    looks = _looks(groups)
+    drawn = [_over_l0(groups, looks, quantity) for quantity in OVER_L0]
+    drawn += [_over_n(groups, looks, *of_n) for of_n in OVER_N]
+    drawn += [_over_tokens(groups, looks, key, title) for key, title in OVER_TOKENS.items()]
+    return [plot for plot in drawn if plot.series]
+
+
+def label_places(plot: Plot, gap: float = 0.065) -> list[float]:
+    """Where the labels at the right edge go, 0 the bottom of the axis and 1 its top: beside the last points, apart."""
+    low, high = plot.y_limits
+    wanted = [(line.marks[-1].y - low) / (high - low) for line in plot.series]
+    gap = min(gap, 1 / max(1, len(wanted) - 1))
+    places, order = [0.0] * len(wanted), sorted(range(len(wanted)), key=wanted.__getitem__)
+    floor = 0.0
+    for index in order:
+        places[index] = max(wanted[index], floor)
+        floor = places[index] + gap
+    ceiling = 1.0
+    for index in reversed(order):
+        places[index] = min(places[index], ceiling)
+        ceiling = places[index] - gap
+    return places
+
+
+def _looks(groups: Sequence[Group]) -> dict[str, Look]:
+    """By the name of a group, and by its family, which looks like the first of its groups."""
+    looks: dict[str, Look] = {}
+    counts = {False: 0, True: 0}
+    for group in groups:
+        count, palette = counts[group.is_published], GREYS if group.is_published else COLOURS
+        look = Look(palette[count % len(palette)], MARKERS[count % len(MARKERS)], group.is_published)
+        counts[group.is_published] += 1
+        looks[group.name] = look
+        looks.setdefault(group.family, look)
+    return looks
+
+
+def _over_l0(groups: Sequence[Group], looks: dict[str, Look], quantity: Quantity) -> Plot:
+    families: dict[str, list[Mark]] = {}
+    for group in groups:
+        l0, value = group.values.get("l0"), group.values.get(quantity.key)
+        x = l0.mean if l0 else group.nominal_l0
+        if value and x is not None:
+            mark = Mark(x, value.mean, l0.std if l0 else None, value.std, group.name)
+            families.setdefault(group.family, []).append(mark)
+    series = [Series(name, looks[name], sorted(marks)) for name, marks in families.items()]
+    xs = [mark.x for line in series for mark in line.marks]
+    is_wide = bool(xs) and min(xs) > 0 and max(xs) > 3 * min(xs)
+    ticks = _apart(xs) if is_wide else ()
+    return Plot(
+        f"l0_{quantity.key}", _title(quantity, "sparsity"), BY_KEY["l0"].axis, quantity.axis, series, ticks, False
+    )
+
+
+def _over_n(
+    groups: Sequence[Group], looks: dict[str, Look], stem: str, title: str, quantities: Sequence[Quantity]
+) -> Plot:
+    series = []
+    for group in groups:
+        found = [(n, group.values.get(q.key)) for n, q in zip(THRESHOLDS, quantities, strict=True)]
+        marks = [Mark(n, value.mean, None, value.std, group.name) for n, value in found if value]
+        if marks:
+            series.append(Series(group.name, looks[group.name], marks))
+    ticks = tuple(float(n) for n in THRESHOLDS)
+    return Plot(stem, title, "n, latents ablated", quantities[0].axis, series, ticks, False)
+
+
+def _over_tokens(groups: Sequence[Group], looks: dict[str, Look], key: str, y_title: str) -> Plot:
+    series = []
+    for group in groups:
+        points = group.curves.get(key, [])
+        step = math.ceil(len(points) / MAX_POINTS) or 1
+        kept = points[::-step][::-1]  # the last is one of them
+        marks = [Mark(point.tokens, point.mean, None, point.std, group.name) for point in kept]
+        if marks:
+            series.append(Series(group.name, looks[group.name], marks))
+    title = f"Training: {y_title.partition(' in ')[0]}"
+    return Plot(f"training_{key}", title, "tokens seen", y_title, series, (), True)
+
+
+def _title(quantity: Quantity, against: str) -> str:
+    return f"{quantity.title[0].upper()}{quantity.title[1:]} against {against}"
+
+
+def _edges(value: float, std: float | None) -> tuple[float, float]:
+    return value - (std or 0.0), value + (std or 0.0)
+
+
+def _padded(values: Iterable[float]) -> tuple[float, float]:
+    """Their ends, with a margin; of a single value, or none, ends that are apart."""
+    values = list(values)
+    low, high = min(values), max(values)
+    margin = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
+    return low - margin, high + margin
+
+
+def _apart(values: Sequence[float]) -> tuple[float, ...]:
+    """Whole numbers among them, each at least a quarter more than the one before, so that their digits do not touch."""
+    ticks: list[float] = []
+    for value in sorted({float(round(value)) for value in values}):
+        if value > 0 and (not ticks or value >= 1.25 * ticks[-1]):
+            ticks.append(value)
+    return tuple(ticks)
