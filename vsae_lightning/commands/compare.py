@@ -32,7 +32,9 @@ def compare(runs: list[str], paper: bool = False, output: str = str(LOGS / "comp
     """
     for package in DRAWN_BY:
         if find_spec(package) is None:
-            raise InputError(f"compare draws with {package}, which is not installed: pip install {package}.")
+            raise InputError(
+                f"compare draws with {package}, which is not installed: pip install 'vsae_lightning[compare]'."
+            )
     entries = gather(runs)
     groups = [*group(entries), *(of_the_paper() if paper else [])]
     told = [*notes(groups), *([f"paper: {SOURCE}.", *CAVEATS] if paper else [])]

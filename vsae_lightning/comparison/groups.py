@@ -42,7 +42,7 @@ class Group:
 
     Attributes:
         name: Short: the class, and what tells it from others of its class.
-        family: The name without k: groups of one family are one line of a plot over L0.
+        family: Of groups that differ in k alone, which are one line of a plot over L0.
         members: The names of its autoencoders.
         seeds: Of each.
         settings: Without seeds.
@@ -95,11 +95,11 @@ def of_the_paper() -> list[Group]:
 
 def _group(entries: Sequence[Entry], name: str, family: str, distinct: bool) -> Group:
     """`distinct`: no other group has this name; else that of its first run is added."""
-    first = entries[0].name
-    shown = [printable(text if distinct else f"{text} ({first})") for text in (name, family)]
+    suffix = "" if distinct else f" ({entries[0].name})"
     quantities = dict.fromkeys(key for entry in entries for key in entry.values)
     return Group(
-        *shown,
+        name=printable(name + suffix),
+        family=printable(family + suffix),
         members=tuple(entry.name for entry in entries),
         seeds=tuple(entry.seeds for entry in entries),
         settings=entries[0].settings,

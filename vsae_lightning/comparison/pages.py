@@ -45,7 +45,7 @@ def _figure(plot: Plot) -> Any:
             showarrow=False,
             font={"color": line.look.colour},
         )
-    x_axis = {"range": list(plot.x_limits)}
+    x_axis: dict[str, Any] = {"range": list(plot.x_limits)}
     if plot.ticks:
         x_axis = {"type": "log", "range": [math.log10(x) for x in plot.x_limits], "tickvals": list(plot.ticks)}
     figure.update_layout(

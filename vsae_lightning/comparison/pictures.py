@@ -84,7 +84,7 @@ def _style(axes: Any, plot: Plot) -> None:
 
 
 def _label(axes: Any, line: Series, place: float) -> None:
-    """The name at the right edge, with a thin line to the last point."""
+    """The name at the right edge, with a dotted line to the last point."""
     last = line.marks[-1]
     axes.annotate(
         _short(line.name),
@@ -96,7 +96,7 @@ def _label(axes: Any, line: Series, place: float) -> None:
         color=line.look.colour,
         parse_math=False,
         annotation_clip=False,
-        arrowprops={"arrowstyle": "-", "color": line.look.colour, "linewidth": 0.6, "alpha": 0.6, "shrinkB": 4},
+        arrowprops={"arrowstyle": "-", "linestyle": ":", "color": line.look.colour, "linewidth": 0.8, "shrinkB": 4},
     )
 
 

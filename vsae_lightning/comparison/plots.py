@@ -15,9 +15,9 @@ from vsae_lightning.comparison.quantities import (
     Quantity,
 )
 
-# Of Okabe and Ito 2008, which the colour-blind tell apart; black and greys are for what is published.
+# Of Okabe and Ito 2008, which the colour-blind tell apart; black and grey are for what is published.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-GREYS = ("#000000", "#767676", "#3F3F3F", "#A0A0A0")
+GREYS = ("#000000", "#767676")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star")
 MAX_POINTS = 300
 BY_KEY = {quantity.key: quantity for quantity in CORE}
@@ -131,13 +131,16 @@ def label_places(plot: Plot, gap: float = 0.065) -> list[float]:
 def _looks(groups: Sequence[Group]) -> dict[str, Look]:
     """By the name of a group, and by its family, which looks like the first of its groups."""
     looks: dict[str, Look] = {}
-    counts = {False: 0, True: 0}
+    own = [group for group in groups if not group.is_published]
+    published = [group for group in groups if group.is_published]
+    families = list(dict.fromkeys(group.family for group in published))
+    for index, group in enumerate(own):
+        looks[group.name] = Look(COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)], False)
+    for index, group in enumerate(published):
+        grey = GREYS[families.index(group.family) % len(GREYS)]
+        looks[group.name] = Look(grey, MARKERS[index % len(MARKERS)], True)
     for group in groups:
-        count, palette = counts[group.is_published], GREYS if group.is_published else COLOURS
-        look = Look(palette[count % len(palette)], MARKERS[count % len(MARKERS)], group.is_published)
-        counts[group.is_published] += 1
-        looks[group.name] = look
-        looks.setdefault(group.family, look)
+        looks.setdefault(group.family, looks[group.name])
     return looks
 
 
@@ -196,7 +199,7 @@ def _padded(values: Iterable[float]) -> tuple[float, float]:
     """Their ends, with a margin; of a single value, or none, ends that are apart."""
     values = list(values)
     low, high = min(values), max(values)
-    margin = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
+    margin = 0.06 * (high - low) or 0.05 * abs(high) or 0.05
     return low - margin, high + margin
 
 

@@ -8,8 +8,9 @@ from typing import Any
 from vsae_lightning.runs import INCIDENTAL, OF_THE_TRAINER
 
 # What a name says of every run that has it, differing or not.
-ALWAYS = ("sigma", "sparsifier.k")
 K = "sparsifier.k"
+ALWAYS = ("sigma", K)
+MAX_TELLING = 2
 OWN_CLASS = "class"
 
 Settings = dict[str, Any]
@@ -49,25 +50,51 @@ def differing(several: Sequence[Settings]) -> list[str]:
 
 
 def short_names(several: Sequence[Settings]) -> list[tuple[str, str]]:
-    """Of each: its class and what tells it from others of its class; and the same without its k."""
-    return [_short_name(settings, several) for settings in several]
+    """Of each: its class and what tells it from others of its class; and the same without k, which names a family.
+
+    A family is of groups that differ in k alone; the family of a single one has its name.
+    """
+    names = [_name(settings, _telling(settings, several)) for settings in several]
+    but_for_k = [identity({name: value for name, value in s.items() if name != K}) for s in several]
+    without_k = [_name(s, [name for name in _telling(s, several) if name != K]) for s in several]
+    shared = {
+        name: {key for key, other in zip(but_for_k, without_k, strict=True) if other == name} for name in without_k
+    }
+    return [
+        (name, family if but_for_k.count(key) > 1 and len(shared[family]) == 1 else name)
+        for name, family, key in zip(names, without_k, but_for_k, strict=True)
+    ]
 
 
-def _short_name(settings: Settings, several: Sequence[Settings]) -> tuple[str, str]:
-    own = str(settings.get(OWN_CLASS, "?"))
+def _telling(settings: Settings, several: Sequence[Settings]) -> list[str]:
+    """The options in a name: all that differ within its class where these are few, else as many as tell all apart."""
     alike = [other for other in several if other.get(OWN_CLASS) == settings.get(OWN_CLASS)]
-    telling = differing(alike)
-    shown = [name for name in settings if name in telling or (name in ALWAYS and settings[name] is not None)]
-    family = " ".join([own, *(_option(name, settings[name], settings) for name in shown if name != K)])
-    return f"{family} {_option(K, settings[K], settings)}" if K in shown else family, family
+    candidates = differing(alike)
+    chosen = [name for name in ALWAYS if any(other.get(name) is not None for other in alike)]
+    if len(set(candidates) - set(chosen)) <= MAX_TELLING:
+        chosen += candidates
+    while candidates and _kinds(alike, chosen) < len(alike):
+        best = max(candidates, key=lambda name: _kinds(alike, [*chosen, name]))
+        chosen.append(best)
+        candidates.remove(best)
+    return [*(name for name in settings if name in chosen and name != K), *([K] if K in settings else [])]
 
 
-def _option(name: str, value: Any, settings: Settings) -> str:
+def _kinds(several: Sequence[Settings], names: Sequence[str]) -> int:
+    """How many of them can be told apart by these options."""
+    return len({identity({name: settings.get(name) for name in names}) for settings in several})
+
+
+def _name(settings: Settings, shown: Sequence[str]) -> str:
+    return " ".join([str(settings.get(OWN_CLASS, "?")), *(_option(name, settings) for name in shown)])
+
+
+def _option(name: str, settings: Settings) -> str:
     """`k=32`: by the last part of its name, or the last two where others have that too."""
     last = name.rpartition(".")[2]
     ambiguous = sum(other.rpartition(".")[2] == last for other in settings) > 1
     label = ".".join(name.split(".")[-2:]) if ambiguous else last
-    return f"{label}={_short(value)}"
+    return f"{label}={_short(settings[name])}"
 
 
 def _short(value: Any) -> str:

@@ -35,11 +35,11 @@ PARTS: tuple[tuple[str, tuple[Quantity, ...]], ...] = (
 OF_VALIDATION = {source for source, _, stage in STAGES if stage == "val"}
 MARK = "*"
 LEGEND = f"{MARK} of the validation split, not of all held-out text"
-MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>()#+!|~$"})
+MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>|~$&"})
 
 
 class Part(NamedTuple):
-    """Some columns of the table; the first of `rows` and `header` names the group."""
+    """Some columns of the table; the first names the row."""
 
     title: str
     header: list[str]
@@ -52,34 +52,41 @@ def parts(groups: Sequence[Group]) -> list[Part]:
     chosen = [
         (title, quantities)
         for title, quantities in (*PARTS, *own)
-        if quantities is CORE or any(quantity.key in group.values for quantity in quantities for group in groups)
+        if quantities is CORE or any(_has_any(group, quantities) for group in groups)
     ]
     found = [
         Part(
             title,
-            ["group", *(quantity.title for quantity in quantities)],
-            [[group.name, *(cell(group, quantity.key) for quantity in quantities)] for group in groups],
+            ["group", "n", *(quantity.title for quantity in quantities)],
+            [_cells(group, quantities) for group in groups if not group.is_published or _has_any(group, quantities)],
         )
         for title, quantities in chosen
     ]
-    names = differing([group.settings for group in groups if not group.is_published])
-    if names:
-        rows = [
-            [group.name, *(str(group.settings.get(name, "-")) for name in names)]
-            for group in groups
-            if not group.is_published
-        ]
-        found.append(Part("settings that differ", ["group", *names], rows))
-    return found
+    return [*found, *_differences([group for group in groups if not group.is_published])]
+
+
+def _cells(group: Group, quantities: Sequence[Quantity]) -> list[str]:
+    return [group.name, str(len(group.members)), *(cell(group, quantity.key) for quantity in quantities)]
+
+
+def _has_any(group: Group, quantities: Sequence[Quantity]) -> bool:
+    return any(quantity.key in group.values for quantity in quantities)
+
+
+def _differences(groups: Sequence[Group]) -> list[Part]:
+    """A row per setting, since there can be many; the first column names it, and not a group."""
+    names = differing([group.settings for group in groups])
+    rows = [[name, *(str(group.settings.get(name, "-")) for group in groups)] for name in names]
+    return [Part("settings that differ", ["setting", *(group.name for group in groups)], rows)] if rows else []
 
 
 def cell(group: Group, key: str) -> str:
-    """`mean ± standard deviation (n)`, of a group of one the number alone; a dash where there is none."""
+    """`mean ± standard deviation`, of a single seed the number alone, and how many seeds where not all; or a dash."""
     value = group.values.get(key)
     if value is None:
         return "-"
     spread = "" if value.std is None else f" ± {_number(value.std)}"
-    count = f" ({len(value.values)})" if len(group.members) > 1 else ""
+    count = f" (n={len(value.values)})" if len(value.values) < len(group.members) else ""
     return f"{_number(value.mean)}{spread}{count}{MARK * (value.source in OF_VALIDATION)}"
 
 
@@ -87,7 +94,7 @@ def notes(groups: Sequence[Group]) -> list[str]:
     """What one must know to read the numbers."""
     told = []
     if any(len(group.members) > 1 for group in groups):
-        told.append("mean ± standard deviation (number of seeds; n - 1 in the denominator)")
+        told.append("mean ± standard deviation over n seeds, with n - 1 in its denominator")
     if any(value.source in OF_VALIDATION for group in groups for value in group.values.values()):
         told.append(LEGEND)
     for group in groups:
@@ -103,7 +110,7 @@ def rich_tables(found: Sequence[Part]) -> list[Table]:
     for part in found:
         table = Table(title=part.title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
         for column, name in enumerate(part.header):
-            table.add_column(Text(name), justify="right" if column else "left", no_wrap=not column, overflow="fold")
+            table.add_column(Text(name), justify="right" if column else "left", overflow="fold")
         for row in part.rows:
             table.add_row(*(Text(text) for text in row))
         tables.append(table)
