@@ -37,8 +37,8 @@ def _figure(plot: Plot) -> Any:
     for line, place in zip(plot.series, label_places(plot), strict=True):
         figure.add_annotation(
             text=escape(line.name),
-            x=1.01,
-            y=place,
+            x=place[0],
+            y=place[1],
             xref="paper",
             yref="paper",
             xanchor="left",
@@ -53,7 +53,7 @@ def _figure(plot: Plot) -> Any:
         xaxis={"title": plot.x_title, **x_axis},
         yaxis={"title": plot.y_title, "range": list(plot.y_limits)},
         template="simple_white",
-        legend={"orientation": "h", "y": -0.2},
+        legend={"orientation": "h", "y": -0.2, "title": {"text": escape(plot.legend)}},
         margin={"r": 30 + 7 * max(len(line.name) for line in plot.series)},
     )
     return figure

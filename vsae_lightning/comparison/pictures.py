@@ -32,7 +32,12 @@ def write_picture(plot: Plot, folder: Path) -> None:
     for line, place in zip(plot.series, label_places(plot), strict=True):
         _label(axes, line, place)
     legend = figure.legend(
-        handles, [_short(line.name) for line in plot.series], loc="outside lower center", ncols=2, frameon=False
+        handles,
+        [_short(line.name) for line in plot.series],
+        title=plot.legend or None,
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
     )
     for text in legend.get_texts():
         text.set_parse_math(False)
@@ -83,13 +88,15 @@ def _style(axes: Any, plot: Plot) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _label(axes: Any, line: Series, place: float) -> None:
-    """The name at the right edge, with a dotted line to the last point."""
+def _label(axes: Any, line: Series, place: tuple[float, float]) -> None:
+    """The name, with a dotted line to the last point."""
+    from matplotlib.patheffects import withStroke
+
     last = line.marks[-1]
-    axes.annotate(
+    label = axes.annotate(
         _short(line.name),
         xy=(last.x, last.y),
-        xytext=(1.03, place),
+        xytext=place,
         textcoords="axes fraction",
         va="center",
         fontsize=9,
@@ -98,6 +105,7 @@ def _label(axes: Any, line: Series, place: float) -> None:
         annotation_clip=False,
         arrowprops={"arrowstyle": "-", "linestyle": ":", "color": line.look.colour, "linewidth": 0.8, "shrinkB": 4},
     )
+    label.set_path_effects([withStroke(linewidth=3, foreground="white")])  # where it lies over other lines
 
 
 def _short(name: str) -> str:

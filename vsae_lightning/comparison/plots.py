@@ -1,10 +1,12 @@
 """What is drawn, before it is drawn: one quantity a plot, a line for every group, the same look in all plots."""
 
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from vsae_lightning.comparison.groups import Group
+from vsae_lightning.comparison.published import SOURCE
 from vsae_lightning.comparison.quantities import (
     CORE,
     SCR,
@@ -91,8 +93,10 @@ class Plot(NamedTuple):
     def x_limits(self) -> tuple[float, float]:
         """The ends of the x axis, in its units."""
         xs = [edge for line in self.series for mark in line.marks for edge in _edges(mark.x, mark.x_std)]
+        if self.is_curve:
+            return 0.0, 1.05 * max(xs)
         if not self.ticks:
-            return _padded(xs)
+            return _padded(xs, least=0.05 * max(map(abs, xs)))
         low, high = _padded([math.log10(x) for x in xs if x > 0])
         return 10**low, 10**high
 
@@ -100,6 +104,18 @@ class Plot(NamedTuple):
     def y_limits(self) -> tuple[float, float]:
         """The ends of the y axis."""
         return _padded([edge for line in self.series for mark in line.marks for edge in _edges(mark.y, mark.y_std)])
+
+    @property
+    def legend(self) -> str:
+        """What stands above the names of the lines: where published numbers are from."""
+        return f"paper: {SOURCE}" if any(line.look.is_published for line in self.series) else ""
+
+    def fractions(self, mark: Mark) -> tuple[float, float]:
+        """Where a point is, from the lower left corner of the axes to the upper right."""
+        (left, right), (low, high), x = self.x_limits, self.y_limits, mark.x
+        if self.ticks:
+            left, right, x = math.log10(left), math.log10(right), math.log10(x)
+        return (x - left) / (right - left), (mark.y - low) / (high - low)
 
 
 def plots(groups: Sequence[Group]) -> list[Plot]:
@@ -111,10 +127,23 @@ def plots(groups: Sequence[Group]) -> list[Plot]:
     return [plot for plot in drawn if plot.series]
 
 
-def label_places(plot: Plot, gap: float = 0.065) -> list[float]:
-    """Where the labels at the right edge go, 0 the bottom of the axis and 1 its top: beside the last points, apart."""
-    low, high = plot.y_limits
-    wanted = [(line.marks[-1].y - low) / (high - low) for line in plot.series]
+def label_places(plot: Plot, gap: float = 0.065) -> list[tuple[float, float]]:
+    """Where the label of each line goes, in fractions of the axes: beside its last point, apart from each other.
+
+    Lines that end near the right edge have theirs beyond it.
+    """
+    ends = [plot.fractions(line.marks[-1]) for line in plot.series]
+    columns = [1.03 if x > 0.8 else x + 0.03 for x, _ in ends]
+    places = [0.0] * len(ends)
+    for column in {round(x, 1) for x in columns}:
+        inside = [index for index, x in enumerate(columns) if round(x, 1) == column]
+        for index, y in zip(inside, _spread([ends[index][1] for index in inside], gap), strict=True):
+            places[index] = y
+    return list(zip(columns, places, strict=True))
+
+
+def _spread(wanted: Sequence[float], gap: float) -> list[float]:
+    """As near to what is wanted as leaves a gap between any two, within 0 and 1."""
     gap = min(gap, 1 / max(1, len(wanted) - 1))
     places, order = [0.0] * len(wanted), sorted(range(len(wanted)), key=wanted.__getitem__)
     floor = 0.0
@@ -156,9 +185,7 @@ def _over_l0(groups: Sequence[Group], looks: dict[str, Look], quantity: Quantity
     xs = [mark.x for line in series for mark in line.marks]
     is_wide = bool(xs) and min(xs) > 0 and max(xs) > 3 * min(xs)
     ticks = _apart(xs) if is_wide else ()
-    return Plot(
-        f"l0_{quantity.key}", _title(quantity, "sparsity"), BY_KEY["l0"].axis, quantity.axis, series, ticks, False
-    )
+    return Plot(f"l0_{quantity.key}", _title(quantity), BY_KEY["l0"].axis, quantity.axis, series, ticks, False)
 
 
 def _over_n(
@@ -187,19 +214,19 @@ def _over_tokens(groups: Sequence[Group], looks: dict[str, Look], key: str, y_ti
     return Plot(f"training_{key}", title, "tokens seen", y_title, series, (), True)
 
 
-def _title(quantity: Quantity, against: str) -> str:
-    return f"{quantity.title[0].upper()}{quantity.title[1:]} against {against}"
+def _title(quantity: Quantity) -> str:
+    what = re.split(r"[,(]", quantity.axis)[0].strip()
+    return f"{what[0].upper()}{what[1:]} against sparsity"
 
 
 def _edges(value: float, std: float | None) -> tuple[float, float]:
     return value - (std or 0.0), value + (std or 0.0)
 
 
-def _padded(values: Iterable[float]) -> tuple[float, float]:
-    """Their ends, with a margin; of a single value, or none, ends that are apart."""
-    values = list(values)
+def _padded(values: Sequence[float], least: float = 0.0) -> tuple[float, float]:
+    """Their ends with a margin, of at least so much; ends that are apart where the values are not."""
     low, high = min(values), max(values)
-    margin = 0.06 * (high - low) or 0.05 * abs(high) or 0.05
+    margin = max(0.06 * (high - low), least) or 0.05 * abs(high) or 0.05
     return low - margin, high + margin
 
 
