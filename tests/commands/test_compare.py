@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from run_folders import model, write_run
 
+from run_folders import model, write_run
 from vsae_lightning.cli import main
 
 

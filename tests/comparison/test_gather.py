@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from run_folders import model, write_result, write_run
 
+from run_folders import model, write_result, write_run
 from vsae_lightning.comparison.gather import gather
 from vsae_lightning.errors import InputError
 
@@ -28,7 +28,7 @@ def test_results_of_evaluations_in_folders_and_flat(tmp_path: Path) -> None:
     write_result(run, "core", "run", quality, flat=True)
     write_result(run, "tpp", "run", {"tpp_metrics": {"tpp_threshold_5_unintended_diff_only": 0.1}})
     write_result(run, "geometry", "run", {}, {"mean cosine": 0.2})
-    write_result(run, "scr", "run", {"scr_metrics": {"scr_metric_threshold_2": 0.4}}, when=7, flat=True)
+    write_result(run, "scr", "again", {"scr_metrics": {"scr_metric_threshold_2": 0.4}}, when=7)
     write_result(run, "scr", "run", {"scr_metrics": {"scr_metric_threshold_2": 0.3}}, when=5)
     (entry,) = gather([str(run)])
     assert entry.values["explained_variance"] == {"core": 0.7}

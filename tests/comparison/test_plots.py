@@ -1,12 +1,13 @@
 """Plots before they are drawn, and the files that they become."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from run_folders import model, write_result, write_run
 from torch.utils.tensorboard import SummaryWriter
 
+from run_folders import model, write_result, write_run
 from vsae_lightning.comparison.gather import gather
 from vsae_lightning.comparison.groups import Group, group, of_the_paper
 from vsae_lightning.comparison.pages import write_page, write_script
@@ -37,7 +38,8 @@ def test_a_family_is_a_line_over_l0_with_bars_of_its_seeds(tmp_path: Path) -> No
     lines = {line.name: line.marks for line in drawn["l0_explained_variance"].series}
     assert list(lines) == ["SAE", "paper TopK", "paper vSAE"]
     first, second = lines["SAE"]
-    assert (first.x, first.y) == (4.0, pytest.approx(0.6))
+    assert first.x == 4.0
+    assert first.y == pytest.approx(0.6)
     assert first.y_std == pytest.approx(0.02**0.5)  # of 0.5 and 0.7
     assert (second.x, second.y, second.y_std) == (8.0, 0.8, None)
     assert [(mark.x, mark.y) for mark in lines["paper vSAE"]] == [
@@ -72,7 +74,7 @@ def test_labels_are_apart(tmp_path: Path) -> None:
     plot = by_stem([*groups_of(tmp_path), *of_the_paper()])["scr"]
     heights = sorted(y for x, y in label_places(plot) if x > 1)
     assert len(heights) == 6
-    assert all(after - before > 0.064 for before, after in zip(heights, heights[1:], strict=False))
+    assert all(after - before > 0.064 for before, after in pairwise(heights))
     assert heights[0] >= 0
     assert heights[-1] <= 1
 

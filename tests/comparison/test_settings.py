@@ -3,7 +3,6 @@
 from typing import Any
 
 from run_folders import model
-
 from vsae_lightning.comparison.settings import printable, settings_of, short_names
 
 
@@ -38,16 +37,17 @@ def test_classes_that_differ_need_no_more_than_sigma_and_k() -> None:
 
 
 def test_k_alone_makes_a_family() -> None:
-    found = names(config(model(k=16)), config(model(k=32)), config(model(k=32, aux_weight=0.5)))
+    found = names(*(config(model(k=k, aux_weight=a)) for k, a in ((16, 0.0), (32, 0.0), (32, 0.5))))
     assert found == [
-        ("SAE aux_weight=0.5 k=32", "SAE aux_weight=0.5 k=32") if i == 2 else (f"SAE k={k}", "SAE")
-        for i, k in enumerate((16, 32, 32))
+        ("SAE aux_weight=0 k=16", "SAE aux_weight=0"),
+        ("SAE aux_weight=0 k=32", "SAE aux_weight=0"),
+        ("SAE aux_weight=0.5 k=32", "SAE aux_weight=0.5 k=32"),
     ]
 
 
 def test_many_differences_are_cut_to_those_that_tell_apart() -> None:
-    one, two = {"a": 1, "b": 1, "c": 1}, {"a": 2, "b": 2, "c": 2}
-    assert [name for name, _ in names(config(model(**one)), config(model(**two)))] == ["SAE a=1 k=8", "SAE a=2 k=8"]
+    one, two = model(a=1, b=1, c=1), model(a=2, b=2, c=2)
+    assert [name for name, _ in names(config(one), config(two))] == ["SAE a=1 k=8", "SAE a=2 k=8"]
 
 
 def test_an_ambiguous_last_part_is_told_with_its_place() -> None:

@@ -4,8 +4,8 @@ import io
 from pathlib import Path
 
 from rich.console import Console
-from run_folders import model, write_result, write_run
 
+from run_folders import model, write_result, write_run
 from vsae_lightning.comparison.gather import gather
 from vsae_lightning.comparison.groups import Group, group, of_the_paper
 from vsae_lightning.comparison.tables import as_json, cell, markdown, notes, parts, rich_tables

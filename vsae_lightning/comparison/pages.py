@@ -21,7 +21,9 @@ def write_script(folder: Path) -> None:
 
 def write_page(plot: Plot, folder: Path) -> None:
     """Write STEM.html."""
-    page = _figure(plot).to_html(include_plotlyjs="directory", full_html=True, include_mathjax=False)
+    page = _figure(plot).to_html(
+        include_plotlyjs="directory", full_html=True, include_mathjax=False, config={"displaylogo": False}
+    )
     with replacing(folder / f"{plot.stem}.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
 
