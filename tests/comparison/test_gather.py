@@ -30,13 +30,16 @@ def test_results_of_evaluations_in_folders_and_flat(tmp_path: Path) -> None:
     write_result(run, "geometry", "run", {}, {"mean cosine": 0.2})
     write_result(run, "scr", "again", {"scr_metrics": {"scr_metric_threshold_2": 0.4}}, when=7)
     write_result(run, "scr", "run", {"scr_metrics": {"scr_metric_threshold_2": 0.3}}, when=5)
+    write_result(run, "saebench/x", "run", {"scr_metrics": {"scr_metric_threshold_2": 0.5}}, when=9, by="5f3a")
+    theirs = run / "evaluation" / "saebench" / "x" / "run_custom_sae_eval_results.json"
+    theirs.write_text(theirs.read_text().replace("saebench/x", "scr"))
     (entry,) = gather([str(run)])
     assert entry.values["explained_variance"] == {"core": 0.7}
     assert entry.values["cosine"] == {"core": 0.8}
     assert entry.values["alive_fraction"] == {"core": 0.9}
     assert entry.values["tpp_unintended_5"] == {"tpp": 0.1}
     assert entry.values["geometry/mean cosine"] == {"geometry": 0.2}
-    assert entry.values["scr_2"] == {"scr": 0.4}  # the later
+    assert entry.values["scr_2"] == {"scr": 0.4, "saebench scr": 0.5}  # of ours the later
     assert entry.missing == [f"vsae evaluate {run} --suite probing,absorption,meta,robustness"]
 
 

@@ -51,6 +51,7 @@ def write_result(
     headline: dict[str, float] | None = None,
     when: int = 1,
     flat: bool = False,
+    by: str = "vsae_lightning 0.1.0",
 ) -> Path:
     """One result of an evaluation, in SAEBench's schema: in a folder of its own or flat, as its programs leave it."""
     place = folder / "evaluation" / ("" if flat else type_id)
@@ -59,6 +60,7 @@ def write_result(
     content = {
         "eval_type_id": type_id,
         "datetime_epoch_millis": when,
+        "sae_bench_commit_hash": by,
         "eval_result_metrics": metrics,
         "eval_result_unstructured": {"headline": headline or {}},
     }

@@ -40,11 +40,11 @@ def compare(runs: list[str], paper: bool = False, output: str = str(LOGS / "comp
     told = [*notes(groups), *([f"paper: {SOURCE}.", *CAVEATS] if paper else [])]
     commands = list(dict.fromkeys(command for entry in entries for command in entry.missing))
     folder = _folder(output)
-    _print(groups, told, commands)
     with replacing(folder / "table.md") as temporary:
         temporary.write_text(markdown(parts(groups), told), encoding="utf-8")
     write_json(folder / "table.json", plain(as_json(groups, told, commands)))
     _draw(groups, folder)
+    _print(groups, told, commands)
     Console(soft_wrap=True).print(f"table.md, table.json and plots: {folder}", highlight=False, markup=False)
 
 

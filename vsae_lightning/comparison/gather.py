@@ -9,7 +9,16 @@ from vsae_lightning.autoencoders.storage import CONFIG_FILE
 from vsae_lightning.comparison.curves import CURVES, Curve, read_curves
 from vsae_lightning.comparison.quantities import TYPE_IDS
 from vsae_lightning.comparison.settings import Settings, described, members_of, printable, settings_of
-from vsae_lightning.comparison.sources import Values, newest, owner, read_json, read_metrics, read_results, values_of
+from vsae_lightning.comparison.sources import (
+    Values,
+    newest,
+    owner,
+    read_json,
+    read_metrics,
+    read_results,
+    sources_of,
+    values_of,
+)
 from vsae_lightning.config_files import read_config
 from vsae_lightning.errors import InputError, did_you_mean
 from vsae_lightning.evaluation.results import FOLDER
@@ -27,7 +36,8 @@ class Entry:
         name: Of its folder, and its member.
         settings: Without seeds; two entries of equal settings differ in chance alone.
         seeds: Of everything, of the module, of the data; empty where they are not known.
-        values: By quantity, then by source: `test`, `validate`, `fit`, or SAEBench's name of an evaluation.
+        values: By quantity, then by source: `test`, `validate`, `fit`, or SAEBench's name of an
+            evaluation, after `saebench ` where its own code computed it.
         curves: By metric: value by tokens seen.
         missing: Commands that would make what is not there.
     """
@@ -123,7 +133,7 @@ def _nothing(folder: Path, command: str) -> InputError:
 def _missing(folder: Path, member: str | None, values: Values, is_run: bool) -> list[str]:
     """Commands that make what is not there; an export can be evaluated, but not tested."""
     sources = {source for by_source in values.values() for source in by_source}
-    absent = [suite for suite, ids in TYPE_IDS.items() if not sources.intersection(ids)]
+    absent = [suite for suite in TYPE_IDS if not sources.intersection(sources_of(suite))]
     untested = is_run and "test" not in sources
     if untested or (is_run and "ce_loss_score" in values):
         absent = [suite for suite in absent if suite != "core"]  # the test has its metrics

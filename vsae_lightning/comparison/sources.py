@@ -12,7 +12,9 @@ from vsae_lightning.log_keys import log_key
 
 STAGES = (("test", "test.json", "test"), ("validate", "validate.json", "val"), ("fit", "fit.json", "val"))
 # In the order in which they are preferred.
-SOURCES = ("test", *(type_id for ids in TYPE_IDS.values() for type_id in ids), "validate", "fit")
+OWN = tuple(type_id for ids in TYPE_IDS.values() for type_id in ids)
+BY_SAEBENCH = "saebench "
+SOURCES = ("test", *OWN, *(BY_SAEBENCH + type_id for type_id in OWN), "validate", "fit")
 
 Contents = dict[str, dict[str, Any]]
 Values = dict[str, dict[str, float]]
@@ -29,9 +31,8 @@ def read_metrics(folder: Path, checkpoint: str) -> Contents:
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
-    """Results in SAEBench's schema, of ours or of its own programs, in the folder or in one per evaluation."""
-    place = folder / FOLDER
-    paths = sorted([*place.glob("*_eval_results.json"), *place.glob("*/*_eval_results.json")])
+    """Results in SAEBench's schema, of ours or of its own programs, in the folder and below."""
+    paths = sorted((folder / FOLDER).glob("**/*_eval_results.json"))
     return [{**read_json(path), "file": path.name} for path in paths]
 
 
@@ -43,9 +44,19 @@ def owner(result: dict[str, Any], members: list[str]) -> str | None:
 
 
 def newest(results: list[dict[str, Any]]) -> Contents:
-    """One per evaluation: that which was computed last."""
+    """By source, the one that was computed last: by us, or by SAEBench's own code."""
     ordered = sorted(results, key=lambda result: _number(result.get("datetime_epoch_millis")) or 0.0)
-    return {str(result.get("eval_type_id")): result for result in ordered}
+    return {_source(result): result for result in ordered}
+
+
+def _source(result: dict[str, Any]) -> str:
+    is_ours = str(result.get("sae_bench_commit_hash")).startswith("vsae_lightning")
+    return f"{'' if is_ours else BY_SAEBENCH}{result.get('eval_type_id')}"
+
+
+def sources_of(suite: str) -> list[str]:
+    """Where the quantities of an evaluation can come from."""
+    return [f"{by}{type_id}" for by in ("", BY_SAEBENCH) for type_id in TYPE_IDS[suite]]
 
 
 def values_of(logged: Contents, member: str, evaluated: Contents) -> Values:
@@ -61,10 +72,10 @@ def values_of(logged: Contents, member: str, evaluated: Contents) -> Values:
         of_stage = _of_stage(logged.get(source, {}), stage, member)
         for quantity in KNOWN:
             put(quantity.key, source, of_stage.get(quantity.logged))
-    flat = {type_id: _flat(result) for type_id, result in evaluated.items()}
+    flat = {source: _flat(result) for source, result in evaluated.items()}
     for quantity in KNOWN:
-        for type_id in TYPE_IDS[quantity.suite]:
-            put(quantity.key, type_id, flat.get(type_id, {}).get(quantity.metric))
+        for source in sources_of(quantity.suite):
+            put(quantity.key, source, flat.get(source, {}).get(quantity.metric))
     for type_id in WITH_HEADLINE:
         for name, value in _headline(evaluated.get(type_id, {})).items():
             put(headline(type_id, name).key, type_id, value)
