@@ -1,0 +1,133 @@
+"""What is read of run folders."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from run_folders import model, write_result, write_run
+from vsae_lightning.comparison.gather import gather
+from vsae_lightning.errors import InputError
+
+EVERYTHING = "core,probing,absorption,scr,tpp,meta,geometry,robustness"
+
+
+def test_the_test_is_told_from_the_validation(tmp_path: Path) -> None:
+    fit = {"val/explained_variance": 0.5, "val/dead_fraction": 0.25, "train/explained_variance": 0.9}
+    run = write_run(tmp_path / "run", model(), test={"test/explained_variance": 0.6, "test/l0": 8.0}, fit=fit)
+    (entry,) = gather([str(run)])
+    assert entry.values["explained_variance"] == {"test": 0.6, "fit": 0.5}
+    assert entry.values["alive_fraction"] == {"fit": 0.75}
+    assert entry.values["l0"] == {"test": 8.0}
+    assert entry.name == "run"
+
+
+def test_results_of_evaluations_in_folders_and_flat(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", model(), test={"test/l0": 8.0})
+    quality = {"reconstruction_quality": {"explained_variance": 0.7, "cossim": 0.8}, "misc": {"frac_alive": 0.9}}
+    write_result(run, "core", "run", quality, flat=True)
+    write_result(run, "tpp", "run", {"tpp_metrics": {"tpp_threshold_5_unintended_diff_only": 0.1}})
+    write_result(run, "geometry", "run", {}, {"mean cosine": 0.2})
+    write_result(run, "scr", "again", {"scr_metrics": {"scr_metric_threshold_2": 0.4}}, when=7)
+    write_result(run, "scr", "run", {"scr_metrics": {"scr_metric_threshold_2": 0.3}}, when=5)
+    write_result(run, "saebench/x", "run", {"scr_metrics": {"scr_metric_threshold_2": 0.5}}, when=9, by="5f3a")
+    theirs = run / "evaluation" / "saebench" / "x" / "run_custom_sae_eval_results.json"
+    theirs.write_text(theirs.read_text().replace("saebench/x", "scr"))
+    (entry,) = gather([str(run)])
+    assert entry.values["explained_variance"] == {"core": 0.7}
+    assert entry.values["cosine"] == {"core": 0.8}
+    assert entry.values["alive_fraction"] == {"core": 0.9}
+    assert entry.values["tpp_unintended_5"] == {"tpp": 0.1}
+    assert entry.values["geometry/mean cosine"] == {"geometry": 0.2}
+    assert entry.values["scr_2"] == {"scr": 0.4, "saebench scr": 0.5}  # of ours the later
+    assert entry.missing == [f"vsae evaluate {run} --suite probing,absorption,meta,robustness"]
+
+
+def test_what_would_make_the_rest(tmp_path: Path) -> None:
+    untested = write_run(tmp_path / "a b", model(), fit={"val/l0": 8.0})
+    plain = write_run(tmp_path / "plain", model(k=4), test={"test/l0": 4.0})
+    spliced = write_run(tmp_path / "spliced", model(k=2), test={"test/l0": 2.0, "test/ce_loss_score": 0.9})
+    without_core = EVERYTHING.removeprefix("core,")
+    assert [entry.missing for entry in gather([str(untested), str(plain), str(spliced)])] == [
+        [f"vsae test '{untested}'", f"vsae evaluate '{untested}' --suite {without_core}"],
+        [f"vsae evaluate {plain} --suite {EVERYTHING}"],
+        [f"vsae evaluate {spliced} --suite {without_core}"],
+    ]
+
+
+def test_members_of_an_ensemble(tmp_path: Path) -> None:
+    members = {"a": model(k=4, seed=1), "b_a": model(k=4, seed=2)}
+    spec = {"class_path": "vsae_lightning.Ensemble", "init_args": {"members": members}}
+    run = write_run(tmp_path / "run", spec, test={"test/a/l0": 3.0, "test/b_a/l0": 4.0, "test/b_a/kl": 1.0})
+    write_result(run, "scr", "run_a", {"scr_metrics": {"scr_metric_threshold_2": 0.1}})
+    write_result(run, "scr", "run_b_a", {"scr_metrics": {"scr_metric_threshold_2": 0.2}})
+    first, second = gather([str(run)])
+    assert (first.name, second.name) == ("run:a", "run:b_a")
+    assert (first.values["l0"], second.values["l0"]) == ({"test": 3.0}, {"test": 4.0})
+    assert (first.values["scr_2"], second.values["scr_2"]) == ({"scr": 0.1}, {"scr": 0.2})
+    assert "kl" not in first.values
+    assert first.settings == second.settings
+    assert (first.seeds, second.seeds) == ((0, 1, None), (0, 2, None))
+    assert "--member b_a --suite" in second.missing[0]
+    (picked,) = gather([f"{run}:b_a"])
+    assert picked.name == "run:b_a"
+    assert [entry.name for entry in gather([f"{run}:b_a", str(run), str(run)])] == ["run:b_a", "run:a"]
+    with pytest.raises(InputError, match="no member 'c'; its members are a, b_a"):
+        gather([f"{run}:c"])
+
+
+def test_an_export_is_known_by_its_results(tmp_path: Path) -> None:
+    folder = tmp_path / "export"
+    path = write_result(folder, "core", "export", {"sparsity": {"l0": 5.0}})
+    parts = {
+        "class_name": "SparseAutoencoder",
+        "init_args": {"sparsifier": {"class_name": "TopK", "init_args": {"k": 5}}},
+    }
+    path.write_text(json.dumps({**json.loads(path.read_text()), "sae_cfg_dict": {"vsae_lightning": parts}}))
+    (entry,) = gather([str(folder)])
+    assert entry.values == {"l0": {"core": 5.0}}
+    assert entry.settings == {"class": "export", "sparsifier": "TopK", "sparsifier.k": 5}
+    assert entry.missing == [f"vsae evaluate {folder} --suite {EVERYTHING.removeprefix('core,')}"]
+
+
+def test_metrics_of_another_checkpoint_are_not_those_of_this_one(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", model(), test={"test/l0": 8.0}, fit={"val/l0": 7.0})
+    content = json.loads((run / "test.json").read_text())
+    (run / "test.json").write_text(json.dumps({**content, "checkpoint": "checkpoints/step=5.ckpt"}))
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "step=5.ckpt").touch()
+    assert gather([str(run)])[0].values["l0"] == {"fit": 7.0}
+    assert gather([str(run / "checkpoints" / "step=5.ckpt")])[0].values["l0"] == {"test": 8.0}
+
+
+def test_numbers_that_are_none_are_missing(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", model(), test={"test/l0": 8.0})
+    content = json.loads((run / "test.json").read_text())
+    odd = {"test/cosine": True, "test/kl": "1.0", "test/explained_variance": float("nan"), "test/kl_score": 10**400}
+    (run / "test.json").write_text(json.dumps({**content, **odd}))
+    assert set(gather([str(run)])[0].values) == {"l0"}
+
+
+@pytest.mark.parametrize(
+    ("run", "complaint"),
+    [
+        ("nowhere", "'nowhere' does not exist"),
+        ("nowhere:a", "'nowhere:a' does not exist"),
+        ("x" * 300, "cannot be read: File name too long"),
+        ("empty", "no run folder"),
+        ("bare", "has no metrics yet; vsae test bare makes them"),
+        ("bare:a", "no member 'a'; it is no ensemble"),
+        ("torn", "test.json' is no whole JSON of metrics"),
+    ],
+)
+def test_a_bad_run_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: str, complaint: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    write_run(tmp_path / "bare", model())
+    torn = write_run(tmp_path / "torn", model())
+    (torn / "test.json").write_text('{"test/l0": 1')
+    with pytest.raises(InputError, match=complaint) as caught:
+        gather([run])
+    assert "\n" not in str(caught.value)

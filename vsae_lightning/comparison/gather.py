@@ -1,0 +1,143 @@
+"""RUN ... to the autoencoders that they are, each with all that is known of it, and what would make the rest."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vsae_lightning.autoencoders.storage import CONFIG_FILE
+from vsae_lightning.comparison.curves import CURVES, Curve, read_curves
+from vsae_lightning.comparison.quantities import TYPE_IDS
+from vsae_lightning.comparison.settings import Settings, described, members_of, printable, settings_of
+from vsae_lightning.comparison.sources import (
+    Values,
+    newest,
+    owner,
+    read_json,
+    read_metrics,
+    read_results,
+    sources_of,
+    values_of,
+)
+from vsae_lightning.config_files import read_config
+from vsae_lightning.errors import InputError, did_you_mean
+from vsae_lightning.evaluation.results import FOLDER
+from vsae_lightning.log_keys import log_key
+from vsae_lightning.runs import CHECKPOINT, LOGS, newest_trained, run_of
+
+Which = tuple[Path, str | None]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One autoencoder: of a run, of a member of an ensemble, or exported.
+
+    Attributes:
+        name: Of its folder, and its member.
+        settings: Without seeds; two entries of equal settings differ in chance alone.
+        seeds: Of everything, of the module, of the data; empty where they are not known.
+        values: By quantity, then by source: `test`, `validate`, `fit`, or SAEBench's name of an
+            evaluation, after `saebench ` where its own code computed it.
+        curves: By metric: value by tokens seen.
+        missing: Commands that would make what is not there.
+    """
+
+    name: str
+    settings: Settings
+    seeds: tuple[Any, ...]
+    values: Values
+    curves: dict[str, Curve]
+    missing: list[str]
+
+
+def gather(runs: list[str]) -> list[Entry]:
+    """Every autoencoder of RUN ..., each once, in the order given.
+
+    Raises:
+        InputError: A RUN that is none, has no metrics at all, or whose files cannot be read.
+    """
+    entries: dict[Which, Entry] = {}
+    for run in runs:
+        try:
+            found = _of_place(run, *_place(run))
+        except OSError as error:
+            raise InputError(f"RUN: {run[:100]!r} cannot be read: {error.strerror}.") from None
+        entries |= found
+    return list(entries.values())
+
+
+def _place(run: str) -> Which:
+    """Where RUN is, and the member after its colon."""
+    path, _, member = run.rpartition(":")
+    if not path or Path(run).exists():
+        path, member = run, ""
+    place = newest_trained(LOGS) if path == "last" else Path(path)
+    if not place.exists():
+        raise InputError(
+            f"RUN: {run!r} does not exist; give a run folder such as lightning_logs/version_0, a checkpoint, "
+            "an exported folder, or last."
+        )
+    return place, member or None
+
+
+def _of_place(run: str, place: Path, member: str | None) -> dict[Which, Entry]:
+    if place.is_dir() and not (place / "config.yaml").is_file() and _is_export(place):
+        if member is not None:
+            raise InputError(f"RUN: {run!r}: there is no member {member!r}; it is an export of one autoencoder.")
+        return {(place.resolve(), None): _of_export(place)}
+    folder = run_of(place)
+    config = read_config(folder / "config.yaml")
+    members = members_of(config)
+    if member is not None and member not in members:
+        known = f"its members are {', '.join(members)}" if members else "it is no ensemble"
+        raise InputError(f"RUN: {run!r}: there is no member {member!r}; {known}.{did_you_mean(member, members)}")
+    chosen: list[str | None] = [member] if member else [*members] or [None]
+    checkpoint = CHECKPOINT.name if place == folder else place.name
+    logged, results = read_metrics(folder, checkpoint), read_results(folder)
+    curves = read_curves(folder, config)
+    entries = {}
+    for one in chosen:
+        evaluated = newest([result for result in results if owner(result, members) == one])
+        values = values_of(logged, one or "", evaluated)
+        keys = {key: log_key("train", one or "", key) for key in CURVES}
+        drawn = {key: curves[name] for key, name in keys.items() if name in curves}
+        if not values and not drawn:
+            raise _nothing(folder, "test")
+        name = printable(folder.resolve().name + (f":{one}" if one else ""))
+        missing = _missing(folder, one, values, is_run=True)
+        entries[folder.resolve(), one] = Entry(name, *settings_of(config, one), values, drawn, missing)
+    return entries
+
+
+def _is_export(folder: Path) -> bool:
+    return (folder / CONFIG_FILE).is_file() or (folder / FOLDER).is_dir()
+
+
+def _of_export(folder: Path) -> Entry:
+    name = printable(folder.resolve().name)
+    evaluated = newest(read_results(folder))
+    values = values_of({}, "", evaluated)
+    if not values:
+        raise _nothing(folder, "evaluate")
+    own = [read_json(folder / CONFIG_FILE)] if (folder / CONFIG_FILE).is_file() else []
+    told = [(result.get("sae_cfg_dict") or {}).get("vsae_lightning") for result in evaluated.values()]
+    description = next((one for one in (*own, *told) if isinstance(one, dict)), {})
+    parts = {key: description[key] for key in ("class_name", "init_args") if key in description}
+    return Entry(name, described(parts, name), (), values, {}, _missing(folder, None, values, is_run=False))
+
+
+def _nothing(folder: Path, command: str) -> InputError:
+    return InputError(f"RUN: {str(folder)!r} has no metrics yet; vsae {command} {shlex.quote(str(folder))} makes them.")
+
+
+def _missing(folder: Path, member: str | None, values: Values, is_run: bool) -> list[str]:
+    """Commands that make what is not there; an export can be evaluated, but not tested."""
+    sources = {source for by_source in values.values() for source in by_source}
+    absent = [suite for suite in TYPE_IDS if not sources.intersection(sources_of(suite))]
+    untested = is_run and "test" not in sources
+    if untested or (is_run and "ce_loss_score" in values):
+        absent = [suite for suite in absent if suite != "core"]  # the test has its metrics
+    run = shlex.quote(str(folder))
+    of_member = f" --member {shlex.quote(member)}" if member else ""
+    evaluate = [f"vsae evaluate {run}{of_member} --suite {','.join(absent)}"] if absent else []
+    return [f"vsae test {run}"] * untested + evaluate
