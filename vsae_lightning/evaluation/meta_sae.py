@@ -110,7 +110,7 @@ class MetaSAE(Evaluation):
 
 
 def reconstruction(meta: SparseAutoencoder, x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows d_in"]:
-    """That of a batch whose rows compete, by pre-activation times norm of the decoder row, in evaluation too."""
-    pre_acts = meta.encoder_input(x) @ meta.W_enc + meta.b_enc
-    latents = meta.sparsifier(pre_acts, pre_acts * meta.W_dec.norm(dim=-1), Draw())
-    return meta.reconstruct(latents)
+    """That of a batch whose rows compete, in evaluation too, as if decoder rows had norm 1."""
+    norms = meta.W_dec.norm(dim=-1)
+    scores = (meta.encoder_input(x) @ meta.W_enc + meta.b_enc) * norms
+    return meta.decode(meta.sparsifier(scores, scores, Draw()).dense() * (1 / norms))
