@@ -46,7 +46,8 @@ class Absorption(Evaluation):
         f1_jump_threshold: F1 that one more latent must add to a k-sparse probe to count as a part of the feature.
         max_k_value: At most so many latents are taken for one feature.
         k_sparse_probe_l1_decay: Weight of the L1 by which these latents are found.
-        k_sparse_probe_batch_size: Rows of a batch there.
+        k_sparse_probe_batch_size: Rows of a batch there: with 120 words per letter as many steps as SAEBench takes with
+            4096 and a vocabulary of some 50,000.
         k_sparse_probe_num_epochs: Epochs there.
         min_GT_probe_f1: A letter counts if its linear probe has a larger F1 on the test words.
         min_feats_for_eval: With fewer such letters nothing is measured.
@@ -63,7 +64,7 @@ class Absorption(Evaluation):
     f1_jump_threshold: float = 0.03
     max_k_value: int = 10
     k_sparse_probe_l1_decay: float = 0.01
-    k_sparse_probe_batch_size: int = 4096
+    k_sparse_probe_batch_size: int = 256
     k_sparse_probe_num_epochs: int = 50
     min_GT_probe_f1: float = 0.6
     min_feats_for_eval: int = 20

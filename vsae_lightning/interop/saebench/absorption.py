@@ -79,9 +79,7 @@ def _ours(subject: Subject, evaluation: Absorption, scratch: Path) -> Iterator[N
         patch.object(main.HookedTransformer, "from_pretrained_no_processing", lambda *_, **__: model),
         patch.object(common, "get_alpha_tokens", lambda _: words),
         patch.object(feature_absorption, "get_alpha_tokens", lambda _: words),
-        patch.object(
-            main, "run_k_sparse_probing_experiment", partial(main.run_k_sparse_probing_experiment, **folders)
-        ),
+        patch.object(main, "run_k_sparse_probing_experiment", partial(main.run_k_sparse_probing_experiment, **folders)),
         patch.object(
             main, "run_feature_absortion_experiment", partial(main.run_feature_absortion_experiment, **of_absorption)
         ),
