@@ -134,7 +134,7 @@ class Removal(Evaluation):
             effects[task] = self.effects(difference, seen.of_latents[:, column])
         ablated: dict[str, dict[int, Accuracies]] = {task: {} for task in tasks}
         for task in tasks:
-            for n in self._possible(subject):
+            for n in self.possible(subject):
                 without = logits - seen.of_ablated(test.texts, strongest(effects[task], n))
                 ablated[task][n] = self._accuracies(without, tasks, test.groups, generator)
         return Measured(clean, ablated)
@@ -187,7 +187,8 @@ class Removal(Evaluation):
             raise InputError(f"n_values is {list(self.n_values)}; it must be numbers of at least 1.")
         subject.model.require_positions(self.context_length)
 
-    def _possible(self, subject: Subject) -> list[int]:
+    def possible(self, subject: Subject) -> list[int]:
+        """The n_values that there are as many latents for."""
         return [n for n in self.n_values if n <= subject.autoencoder.d_sae]
 
     def _accuracies(
