@@ -22,8 +22,9 @@ quickstart: $(INSTALLED)
 	@echo "its SAE:    $(BIN)/vsae fit --config configs/bundled/topk_sae.yaml"
 	@echo "on Pythia:  $(BIN)/vsae fit --config configs/pythia-70m/topk_vsae.yaml"
 
+# A process per core, as a test keeps one busy; the tests of a file, which share what it makes, stay in one of them.
 test: $(DEVELOPMENT)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -rs
 
 lint: $(DEVELOPMENT)
 	$(BIN)/ruff format --check .

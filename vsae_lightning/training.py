@@ -69,6 +69,14 @@ SHORT_NAMES = (SAE, VSAE, Ensemble, ActivationDataModule, SyntheticDataModule)
 class TrainingCLI(LightningCLI):
     """Model and data by class name; `d_in` linked from data to model; callbacks that are always there."""
 
+    def __init__(self, command: str, options: list[str], **kwargs: Any) -> None:
+        self._command = command
+        super().__init__(args=[command, *options], **kwargs)
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # Lightning's is static
+        """The one that is run: to make the parsers of the others takes longer than to parse."""
+        return {self._command: super().subcommands()[self._command]}
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
         parser.add_lightning_class_args(Interruption, "interruption")
@@ -197,8 +205,12 @@ def run(command: str, options: list[str]) -> None:
     """
     _quieten()
     joined_before = _is_rank()
+    tokenizes = command == "tokenize"
+    parsed = "fit" if tokenizes else command
     try:
-        cli = (TokenizingCLI if command == "tokenize" else TrainingCLI)(
+        cli = (TokenizingCLI if tokenizes else TrainingCLI)(
+            parsed,
+            options,
             model_class=MembersModule,
             datamodule_class=LightningDataModule,
             subclass_mode_model=True,
@@ -206,10 +218,8 @@ def run(command: str, options: list[str]) -> None:
             save_config_callback=RunRecord,
             seed_everything_default=0,
             trainer_defaults=TRAINER_DEFAULTS,
-            parser_kwargs={"prog": "vsae", "exit_on_error": False}
-            | {name: {"exit_on_error": False} for name in TrainingCLI.subcommands()},
+            parser_kwargs={"prog": "vsae", "exit_on_error": False, parsed: {"exit_on_error": False}},
             auto_configure_optimizers=False,
-            args=["fit" if command == "tokenize" else command, *options],
         )
     except ArgumentError as error:
         raise InputError(explain(str(error), command, options)) from None
@@ -232,7 +242,7 @@ def run(command: str, options: list[str]) -> None:
         raise InputError(f"{error.filename!r} cannot be used: {error.strerror}.") from None
     if not joined_before:
         _leave_ranks()
-    if command != "tokenize":
+    if not tokenizes:
         report(cli.trainer, command)
 
 

@@ -4,6 +4,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -80,7 +81,7 @@ class RunRecord(SaveConfigCallback):
             write_json(Path(folder) / "run.json", self._origin(trainer))
         if isinstance(trainer.logger, TensorBoardLogger):
             # Names the metrics of the HPARAMS tab; it reads their values from the scalars logged later.
-            flat = _flatten({"model": dict(pl_module.hparams), "data": self._config().get("data")})
+            flat = _flatten({"model": dict(pl_module.hparams), "data": self._config.get("data")})
             writer = trainer.logger.experiment._get_file_writer()
             metrics = [log_key("val", name, metric) for name in _members(pl_module) for metric in HPARAM_METRICS]
             for summary in hparams(flat, dict.fromkeys(metrics, 0)):
@@ -123,22 +124,27 @@ class RunRecord(SaveConfigCallback):
         tokens, statistics = getattr(data, "tokens", None), getattr(data, "statistics", None)
         return {
             "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-            "seed": self._config().get("seed_everything"),
+            "seed": self._config.get("seed_everything"),
             "command": sys.argv,
             "git": _git_state(),
             "device": str(trainer.strategy.root_device),
             "world_size": trainer.world_size,
             "token_store": tokens and {"key": tokens.key, "train": tokens.train.size, "held_out": tokens.held_out.size},
             "outlier_severity": statistics and statistics.outlier_severity,
-            "config": self._config(),
+            "config": self._config,
         }
 
     def _write_config(self, folder: Path) -> None:
         with replacing(folder / self.config_filename) as temporary:
-            temporary.write_text(self.parser.dump(self.config, skip_none=False), encoding="utf-8")
+            temporary.write_text(self._text, encoding="utf-8")
 
+    @cached_property
+    def _text(self) -> str:
+        return self.parser.dump(self.config, skip_none=False)
+
+    @cached_property
     def _config(self) -> dict[str, Any]:
-        config: dict[str, Any] = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        config: dict[str, Any] = yaml.safe_load(self._text)
         return config
 
 
