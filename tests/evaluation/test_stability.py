@@ -36,7 +36,8 @@ def test_by_hand() -> None:
 def test_large_dictionaries_are_not_matched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MATCHED_AT_MOST", 4)
     assert stability(torch.eye(4), torch.eye(4)) == Stability(1, 1, 1)
-    assert stability(torch.eye(5), torch.eye(5)[:1]) == Stability(pytest.approx((1 / 5 + 1) / 2), None, None)
+    assert stability(torch.eye(5), torch.eye(5)[:1])[1:] == (None, None)
+    assert stability(torch.eye(5), torch.eye(5)[:1]).mmcs == pytest.approx((1 / 5 + 1) / 2)
 
 
 @torch.no_grad()

@@ -27,10 +27,8 @@ def test_three_latents_by_hand() -> None:
     assert found.largest.tolist() == [2 / 4, 2 / 4, 1 / 4]
     # Independent: 1/4 of 3/4 of the rows, and twice 1/6 of 4/6.
     assert found.chance == pytest.approx((1 / 3 + 1 / 4 + 1 / 4) / 3)
-    assert found.pairs == [
-        Pair((0, 1), 2 / 4, 2, pytest.approx(2 / (6 * 1 / 2 * 1 / 2))),
-        Pair((1, 2), 1 / 4, 1, pytest.approx(1 / (6 * 1 / 2 * 1 / 3))),
-    ]
+    assert [pair[:3] for pair in found.pairs] == [((0, 1), 2 / 4, 2), ((1, 2), 1 / 4, 1)]
+    assert [pair.lift for pair in found.pairs] == pytest.approx([2 / (6 * 1 / 2 * 1 / 2), 1 / (6 * 1 / 2 * 1 / 3)])
     assert coactivation(THREE, pairs=1).pairs == found.pairs[:1]
 
 
