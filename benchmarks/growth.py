@@ -3,7 +3,7 @@
     python -m benchmarks.growth
 
 One size moves at a time: latents, k, batch for one optimizer step; the context for live training. An exponent of 1 is
-proportional, 0 independent. The plots need plotly (`pip install -e '.[bench]'`).
+proportional, 0 independent.
 """
 
 import tempfile

@@ -1,6 +1,5 @@
 """vsae compare: one table and its plots of several runs, and the paper's numbers beside them."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -17,8 +16,6 @@ from vsae_lightning.evaluation.results import plain
 from vsae_lightning.files import replacing, write_json
 from vsae_lightning.runs import LOGS
 
-DRAWN_BY = ("matplotlib", "plotly")
-
 
 def compare(runs: list[str], paper: bool = False, output: str = str(LOGS / "comparison")) -> None:
     """Compare runs: a table on the terminal, and table.md, table.json, and a PNG and a page per plot in a folder.
@@ -30,11 +27,6 @@ def compare(runs: list[str], paper: bool = False, output: str = str(LOGS / "comp
         paper: Put the numbers of Baker & Li 2025 beside them.
         output: The folder for table and plots.
     """
-    for package in DRAWN_BY:
-        if find_spec(package) is None:
-            raise InputError(
-                f"compare draws with {package}, which is not installed: pip install 'vsae_lightning[compare]'."
-            )
     entries = gather(runs)
     groups = [*group(entries), *(of_the_paper() if paper else [])]
     told = [*notes(groups), *([f"paper: {SOURCE}.", *CAVEATS] if paper else [])]

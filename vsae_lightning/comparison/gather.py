@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vsae_lightning.autoencoders.storage import CONFIG_FILE
 from vsae_lightning.comparison.curves import CURVES, Curve, read_curves
 from vsae_lightning.comparison.quantities import TYPE_IDS
 from vsae_lightning.comparison.settings import Settings, described, members_of, printable, settings_of
@@ -13,7 +12,6 @@ from vsae_lightning.comparison.sources import (
     Values,
     newest,
     owner,
-    read_json,
     read_metrics,
     read_results,
     sources_of,
@@ -21,7 +19,7 @@ from vsae_lightning.comparison.sources import (
 )
 from vsae_lightning.config_files import read_config
 from vsae_lightning.errors import InputError, did_you_mean
-from vsae_lightning.evaluation.results import FOLDER
+from vsae_lightning.loading import is_export, load, origin_of
 from vsae_lightning.log_keys import log_key
 from vsae_lightning.runs import CHECKPOINT, LOGS, newest_trained, run_of
 
@@ -81,7 +79,7 @@ def _place(run: str) -> Which:
 
 
 def _of_place(run: str, place: Path, member: str | None) -> dict[Which, Entry]:
-    if place.is_dir() and not (place / "config.yaml").is_file() and _is_export(place):
+    if place.is_dir() and not (place / "config.yaml").is_file() and is_export(place):
         if member is not None:
             raise InputError(f"RUN: {run!r}: there is no member {member!r}; it is an export of one autoencoder.")
         return {(place.resolve(), None): _of_export(place)}
@@ -109,21 +107,17 @@ def _of_place(run: str, place: Path, member: str | None) -> dict[Which, Entry]:
     return entries
 
 
-def _is_export(folder: Path) -> bool:
-    return (folder / CONFIG_FILE).is_file() or (folder / FOLDER).is_dir()
-
-
 def _of_export(folder: Path) -> Entry:
     name = printable(folder.resolve().name)
-    evaluated = newest(read_results(folder))
-    values = values_of({}, "", evaluated)
+    origin = origin_of(folder)
+    values = values_of({"test": origin.metrics, "fit": origin.metrics}, "", newest(read_results(folder)))
     if not values:
         raise _nothing(folder, "evaluate")
-    own = [read_json(folder / CONFIG_FILE)] if (folder / CONFIG_FILE).is_file() else []
-    told = [(result.get("sae_cfg_dict") or {}).get("vsae_lightning") for result in evaluated.values()]
-    description = next((one for one in (*own, *told) if isinstance(one, dict)), {})
-    parts = {key: description[key] for key in ("class_name", "init_args") if key in description}
-    return Entry(name, described(parts, name), (), values, {}, _missing(folder, None, values, is_run=False))
+    missing = _missing(folder, None, values, is_run=False)
+    if origin.training and not members_of(origin.training):
+        return Entry(name, *settings_of(origin.training, None), values, {}, missing)
+    described_as = origin.autoencoder or load(folder).config()
+    return Entry(name, described(described_as, name), (), values, {}, missing)
 
 
 def _nothing(folder: Path, command: str) -> InputError:

@@ -2,7 +2,6 @@
 
 import random
 import statistics
-
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
