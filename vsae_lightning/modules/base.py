@@ -165,8 +165,9 @@ class AutoencoderModule(RankedModule):
         if (error := self._side_error(forward)) is not None:
             terms = terms.plus("side", error.mean())
         if self.sparsity_weight:
-            norms = local(self.autoencoder.W_dec).norm(dim=-1)
-            penalty = sparsifier.penalty(forward.score, forward.latents, norms).mean()
+            penalty = sparsifier.penalty(
+                forward.score, forward.latents, local(self.autoencoder.W_dec).norm(dim=-1)
+            ).mean()
             weight = self.sparsity_weight * linear_warmup(step, self.sparsity_warmup_steps)
             terms = terms.plus("sparsity", penalty, weight)
         if forward.gate is not None:
@@ -298,7 +299,6 @@ class AutoencoderModule(RankedModule):
         norm = self.finite_steps.admit(parameters, self.global_step, self.trainer.train_dataloader)
         if norm is None:
             self._candidates = None
-        if norm is None:
             return
         if limit is not None and algorithm == "value":
             self.clip_gradients(optimizer, limit, algorithm)
@@ -347,9 +347,8 @@ class AutoencoderModule(RankedModule):
         """The pass over held-out activations, which the metrics take in; sharded, the last of several."""
         for rows in self._rows_to_evaluate(activations):
             forward = self.forward_pass(self.standardize(rows))
-            x_hat = self._raw(forward)
             terms = self.terms(forward, max(self.global_step, self.loaded_step))
-            self.held_out.update(rows, x_hat, forward.latents, terms)
+            self.held_out.update(rows, self._raw(forward), forward.latents, terms)
         return forward
 
     def reconstruction(self, activations: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_in"]:
