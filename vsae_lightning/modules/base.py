@@ -165,9 +165,8 @@ class AutoencoderModule(RankedModule):
         if (error := self._side_error(forward)) is not None:
             terms = terms.plus("side", error.mean())
         if self.sparsity_weight:
-            penalty = sparsifier.penalty(
-                forward.score, forward.latents, local(self.autoencoder.W_dec).norm(dim=-1)
-            ).mean()
+            norms = local(self.autoencoder.W_dec).norm(dim=-1)
+            penalty = sparsifier.penalty(forward.score, forward.latents, norms).mean()
             weight = self.sparsity_weight * linear_warmup(step, self.sparsity_warmup_steps)
             terms = terms.plus("sparsity", penalty, weight)
         if forward.gate is not None:
@@ -355,8 +354,6 @@ class AutoencoderModule(RankedModule):
         """x_hat of raw activations, in their units and float32; where latents are sharded, all ranks ask together."""
         rows = self._rows_to_evaluate(activations)
         return [self._raw(self.forward_pass(self.standardize(part))) for part in rows][self.autoencoder.shards.rank]
-
-    # --------------------------------------------------------------- records
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["autoencoder"] = self.autoencoder.config()
