@@ -298,7 +298,6 @@ class AutoencoderModule(RankedModule):
         norm = self.finite_steps.admit(parameters, self.global_step, self.trainer.train_dataloader)
         if norm is None:
             self._candidates = None
-        if norm is None:
             return
         if limit is not None and algorithm == "value":
             self.clip_gradients(optimizer, limit, algorithm)
@@ -347,17 +346,14 @@ class AutoencoderModule(RankedModule):
         """The pass over held-out activations, which the metrics take in; sharded, the last of several."""
         for rows in self._rows_to_evaluate(activations):
             forward = self.forward_pass(self.standardize(rows))
-            x_hat = self._raw(forward)
             terms = self.terms(forward, max(self.global_step, self.loaded_step))
-            self.held_out.update(rows, x_hat, forward.latents, terms)
+            self.held_out.update(rows, self._raw(forward), forward.latents, terms)
         return forward
 
     def reconstruction(self, activations: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_in"]:
         """x_hat of raw activations, in their units and float32; where latents are sharded, all ranks ask together."""
         rows = self._rows_to_evaluate(activations)
         return [self._raw(self.forward_pass(self.standardize(part))) for part in rows][self.autoencoder.shards.rank]
-
-    # --------------------------------------------------------------- records
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["autoencoder"] = self.autoencoder.config()
