@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vsae_lightning.files import replacing, write_json
+from vsae_lightning.files import replacing, replacing_folder, write_json
 
 
 @pytest.fixture
@@ -76,4 +76,37 @@ def test_json_that_cannot_be_written_replaces_nothing(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         write_json(path, {"bad": object()})
     assert json.loads(path.read_text()) == {"kept": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_appears_whole_and_alone(tmp_path: Path, umask_027: None) -> None:
+    path = tmp_path / "deep" / "folder"
+    with replacing_folder(path) as temporary:
+        (temporary / "file").write_text("new")
+        assert not path.exists()
+    assert (path / "file").read_text() == "new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o750
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_that_was_not_finished_leaves_nothing(tmp_path: Path) -> None:
+    def fill_and_fail() -> None:
+        with replacing_folder(tmp_path / "folder") as temporary:
+            (temporary / "file").touch()
+            (temporary / "not there").unlink()
+
+    with pytest.raises(FileNotFoundError):
+        fill_and_fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_folder_holds_beside_stays_and_what_is_stale_goes(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    path.mkdir()
+    for name in ("file", "stale", "other"):
+        (path / name).write_text("old")
+    with replacing_folder(path, stale=("stale", "not there")) as temporary:
+        (temporary / "file").write_text("new")
+        assert (path / "stale").exists()
+    assert {file.name: file.read_text() for file in path.iterdir()} == {"file": "new", "other": "old"}
     assert list(tmp_path.iterdir()) == [path]

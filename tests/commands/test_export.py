@@ -139,6 +139,15 @@ def test_an_export_is_replaced_when_asked_for(run: Path, desk: Path, capsys: pyt
     assert {path.name for path in (desk / "exported").iterdir()} == expected
 
 
+def test_rows_that_saebench_will_refuse_are_told_of(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, factor in (("equal", 2.0), ("different", torch.linspace(0.5, 2, 64)[:, None])):
+        autoencoder = vl.SparseAutoencoder(32, 64, vl.TopK(4))
+        autoencoder.W_dec.data.mul_(factor)
+        vl.save(autoencoder, name)
+        main(["export", name, f"{name}-exported", "--format", "dictionary_learning"])
+        assert ("its decoder rows differ in norm" in capsys.readouterr().out) == (name == "different")
+
+
 def test_a_foreign_export_says_what_is_missing(desk: Path, tiny_model: Path) -> None:
     vl.save(vl.SparseAutoencoder(32, 64, vl.TopK(4)), "bare")
     with pytest.raises(

@@ -14,7 +14,7 @@ LARGE = (".safetensors", ".pt")
 
 @dataclass
 class Hub:
-    """What arrived: repositories, the files of commits, large ones by their SHA-256, and the tokens of what changes something."""
+    """What arrived: repositories, the files of commits, large ones by their SHA-256, and the tokens given with them."""
 
     repositories: list[dict[str, Any]] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)

@@ -64,6 +64,8 @@ def export(
         card = model_card(autoencoder, origin, format, push_to_hub)
         (temporary / CARD).write_text(card, encoding="utf-8")
     print(f"exported: {folder}, in the format of {format}")
+    if format == "dictionary_learning" and not dictionary_learning.can_have_unit_rows(written):
+        print("note: its decoder rows differ in norm, and its TopK depends on that; loaders of SAEBench will refuse it")
     if push_to_hub is not None:
         print(f"uploaded: {hub.push(folder, [*FILES[format], CARD], push_to_hub)}")
 

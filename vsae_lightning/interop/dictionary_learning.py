@@ -72,6 +72,11 @@ def write(folder: Path, autoencoder: SparseAutoencoder, origin: Origin) -> None:
     write_json(folder / CONFIG, _config(name, autoencoder, origin))
 
 
+def can_have_unit_rows(autoencoder: SparseAutoencoder) -> bool:
+    """Whether decoder rows can be brought to norm 1 without another selection of latents."""
+    return not isinstance(selecting(autoencoder.sparsifier), TopK) or common_norm(autoencoder.W_dec) is not None
+
+
 def read(folder: Path) -> SparseAutoencoder:
     """The autoencoder of a folder. A threshold below 0 is 0, as the ReLU makes it one.
 

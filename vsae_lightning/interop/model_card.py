@@ -1,5 +1,7 @@
 """The README.md of an export: what it is, how good, and how three libraries load it."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -7,6 +9,7 @@ import yaml
 from vsae_lightning.autoencoders.base import SparseAutoencoder
 from vsae_lightning.origin import Origin
 
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # names without an owner are not told from "bundled" and the like
 LIBRARIES = {"saelens": "saelens", "dictionary_learning": "dictionary_learning", "safetensors": "vsae_lightning"}
 OWN_LOADING = """\
 import vsae_lightning as vl
@@ -51,13 +54,12 @@ def model_card(autoencoder: SparseAutoencoder, origin: Origin, written_as: str, 
 
 
 def _front_matter(origin: Origin, written_as: str) -> dict[str, Any]:
-    known = origin.provenance
-    model = str(known.get("model_name") or "")
-    is_hub_name = model.count("/") <= 1 and model.strip("/.") == model and model not in ("", "bundled")
-    base = {"base_model": model} if is_hub_name and not model.startswith("models/") else {}
+    model = str(origin.provenance.get("model_name"))
+    base = {"base_model": model} if HUB_NAME.fullmatch(model) and not Path(model).exists() else {}
+    tags = ("sparse-autoencoder", "mechanistic-interpretability", LIBRARIES[written_as], LIBRARIES["safetensors"])
     return {
         "library_name": LIBRARIES[written_as],
-        "tags": ["sparse-autoencoder", "mechanistic-interpretability", *{LIBRARIES[written_as], "vsae_lightning"}],
+        "tags": list(dict.fromkeys(tags)),
         **base,
     }
 
