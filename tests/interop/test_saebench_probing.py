@@ -41,8 +41,8 @@ def subject(request: pytest.FixtureRequest) -> Subject:
     """A vSAE that was trained on the tiny model, or a TopK SAE of the bundled model."""
     if request.param == "trained vSAE":
         return open_subject(str(request.getfixturevalue("run")))
-    autoencoder = SparseAutoencoder(128, 512, TopK(8)).requires_grad_(False)
-    return Subject("bundled", Path(), autoencoder, Provenance("bundled", "blocks.2.hook_resid_post"))
+    autoencoder = SparseAutoencoder(256, 512, TopK(8)).requires_grad_(False)
+    return Subject("bundled", Path(), autoencoder, Provenance("bundled", "blocks.1.hook_resid_post"))
 
 
 @pytest.fixture(scope="module")
