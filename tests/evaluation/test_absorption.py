@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from spelling_model import MARK, is_marked, save_model, spelling_subject
 
+from spelling_model import MARK, is_marked, save_model, spelling_subject
 from vsae_lightning.errors import InputError
 from vsae_lightning.evaluation.absorption import Absorption
 from vsae_lightning.evaluation.evaluation import untracked

@@ -4,7 +4,6 @@ import random
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, chdir, contextmanager
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
