@@ -20,7 +20,7 @@ QUICK: dict[str, Any] = {"train_steps": 300, "train_batch_size": 128, "learning_
 
 
 def subject(rows: Tensor) -> Subject:
-    autoencoder = SparseAutoencoder(rows.shape[1], len(rows), TopK(4), decoder="free")
+    autoencoder = SparseAutoencoder(rows.shape[1], len(rows), TopK(1), decoder="free")
     autoencoder.W_dec.data = rows
     return Subject(
         "built", Path(), autoencoder.requires_grad_(False), Provenance("bundled", "blocks.2.hook_resid_post")

@@ -31,9 +31,9 @@ EVALUATION = Absorption(
 
 
 def subject(folder: Path) -> Subject:
-    autoencoder = SparseAutoencoder(128, 512, TopK(16), decoder="free", seed=1)
+    autoencoder = SparseAutoencoder(256, 512, TopK(16), decoder="free", seed=1)
     with torch.no_grad():
-        autoencoder.fold_input_scaling(torch.zeros(128), torch.tensor(0.2))
+        autoencoder.fold_input_scaling(torch.zeros(256), torch.tensor(0.2))
     return Subject(
         "random", folder, autoencoder.requires_grad_(False), Provenance("bundled", "blocks.2.hook_resid_post")
     )

@@ -65,7 +65,7 @@ class Absorption(Evaluation):
     k_sparse_probe_l1_decay: float = 0.01
     k_sparse_probe_batch_size: int = 256
     k_sparse_probe_num_epochs: int = 50
-    min_GT_probe_f1: float = 0.6
+    min_GT_probe_f1: float = 0.6  # noqa: N815, the name in SAEBench
     min_feats_for_eval: int = 20
 
     def words(self, subject: Subject) -> list[str]:

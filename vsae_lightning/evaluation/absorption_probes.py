@@ -85,7 +85,7 @@ class SplitLatents:
 def split_latents(
     candidates: Sequence[int],
     training: tuple[SparseMatrix, Bool[np.ndarray, " rows"]],
-    test: tuple[SparseMatrix, Bool[np.ndarray, " rows"]],
+    test: tuple[SparseMatrix, Bool[np.ndarray, " test_rows"]],
     f1_jump_threshold: float,
 ) -> SplitLatents:
     """As many of the candidates, best first, as each improve the F1 of a logistic probe on them (SAEBench's splits).
@@ -131,7 +131,7 @@ def _rows(features: Tensor | SparseMatrix, rows: Int[Tensor, " some"], device: t
 def _f1_of_probe(
     latents: Sequence[int],
     training: tuple[SparseMatrix, Bool[np.ndarray, " rows"]],
-    test: tuple[SparseMatrix, Bool[np.ndarray, " rows"]],
+    test: tuple[SparseMatrix, Bool[np.ndarray, " test_rows"]],
 ) -> float:
     from sklearn.linear_model import LogisticRegression
 
