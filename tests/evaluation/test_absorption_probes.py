@@ -66,7 +66,7 @@ def test_probes_of_sparse_and_of_dense_features_are_the_same() -> None:
     for features in (torch.from_numpy(dense), csr_matrix(dense)):
         torch.manual_seed(0)
         weights.append(training.fit(features, classes, torch.device("cpu")).weight)
-    assert torch.allclose(*weights, atol=1e-5)
+    assert torch.allclose(weights[0], weights[1], atol=1e-5)
 
 
 def test_a_linear_probe_finds_what_is_linear_and_skips_classes_that_do_not_occur() -> None:

@@ -249,6 +249,9 @@ def test_tpp_of_a_local_copy(subject: Subject, biographies: Path) -> None:
             metrics[f"tpp_threshold_{n}_{kind}"]
             for kind in ("total_metric", "intended_diff_only", "unintended_diff_only")
         )
+        assert total is not None
+        assert intended is not None
+        assert unintended is not None
         assert total == pytest.approx(intended - unintended)
     classes = found.unstructured["per_class"]["LabHC/bias_in_bios_class_set1_tpp"]
     assert list(classes) == ["accountant", "architect", "attorney", "dentist", "filmmaker"]

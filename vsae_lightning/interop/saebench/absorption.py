@@ -3,7 +3,7 @@
 import random
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, chdir, contextmanager
+from contextlib import AbstractContextManager, ExitStack, chdir, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ def _ours(subject: Subject, evaluation: Absorption, scratch: Path) -> Iterator[N
     }
     read = partial(model.run_with_cache, stop_at_layer=sae_config(subject)["hook_layer"] + 1)
     calculator = feature_absorption_calculator.FeatureAbsorptionCalculator
-    patches = [
+    patches: list[AbstractContextManager[Any]] = [
         patch.object(main.HookedTransformer, "from_pretrained_no_processing", lambda *_, **__: model),
         patch.object(common, "get_alpha_tokens", lambda _: words),
         patch.object(feature_absorption, "get_alpha_tokens", lambda _: words),
