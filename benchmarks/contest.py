@@ -1,6 +1,6 @@
 """Contestants measured one after another, each in a process of its own, in the interpreter that has it.
 
-Ours run in this interpreter; the peers in that of `make peers-bench`, or the one that PEERS_BENCH_PYTHON names.
+Ours run in this interpreter; the peers in that of `make peers`, or the one that PEERS_PYTHON names.
 A peer that is not installed is skipped, and the table says so.
 """
 
@@ -124,7 +124,7 @@ def _run(python: Path, worker: str, settings: Settings) -> "subprocess.Completed
 
 
 def peers_python() -> Path:
-    return Path(os.environ.get("PEERS_BENCH_PYTHON", ROOT / ".venv-peers-bench" / "bin" / "python"))
+    return Path(os.environ.get("PEERS_PYTHON", ROOT / ".venv-peers" / "bin" / "python"))
 
 
 def _environment(threads: int) -> dict[str, str]:
