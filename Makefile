@@ -66,7 +66,8 @@ $(DEVELOPMENT): $(INSTALLED)
 # SAELens and SAEBench need a TransformerLens before 4; torchvision does not fit a CPU build of torch, and is not needed.
 .venv-peers/installed: Makefile pyproject.toml
 	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/pip install --quiet -e . 'torch>=2.6,<2.14' sae-lens==6.54.12 sae-bench==0.6.0 sae-probes==0.4.2 \
+	.venv-peers/bin/pip install --quiet 'torch>=2.6,<2.14' sae-lens==6.54.12 sae-bench==0.6.0 sae-probes==0.4.2 \
 		dictionary-learning==0.1.0 eai-sparsify==1.3.3 pytest beartype hypothesis
+	.venv-peers/bin/pip install --quiet -e .
 	.venv-peers/bin/pip uninstall --quiet --yes torchvision
 	touch $@

@@ -95,7 +95,7 @@ def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp(request.param)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setenv("PEERS_BENCH_PYTHON", str(folder / "no" / "python"))
+        patch.setenv("PEERS_PYTHON", str(folder / "no" / "python"))
         import_module(f"benchmarks.{request.param}").main(["--tiny", "--out", str(folder), "--threads", "1"])
     (page,) = folder.glob(f"{request.param}_????-??-??.md")
     return EXPECTED[request.param], json.loads(page.with_suffix(".json").read_text()), page.read_text()
@@ -164,7 +164,7 @@ def same(shown: str, value: Any) -> bool:
 def test_a_contestant_has_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {**step.DEFAULTS, **step.TINY, **step.sized(256), "threads": 1}
     settings["rounds"] = 2
-    monkeypatch.setenv("PEERS_BENCH_PYTHON", sys.executable)
+    monkeypatch.setenv("PEERS_PYTHON", sys.executable)
     contestants = [
         Contestant("measured", "step_floor", {"products": 1, "noise": False}),
         Contestant("wrong", "step_floor", {"products": "two", "noise": False}),
