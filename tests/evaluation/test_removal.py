@@ -245,11 +245,9 @@ def test_tpp_of_a_local_copy(subject: Subject, biographies: Path) -> None:
     found = TPP(data=str(biographies), **SMALL).scores(subject, untracked)
     metrics = found.metrics["tpp_metrics"]
     for n in (2, 50):
-        total, intended, unintended = (
-            metrics[f"tpp_threshold_{n}_{kind}"]
-            for kind in ("total_metric", "intended_diff_only", "unintended_diff_only")
-        )
-        assert total is not None
+        total = metrics[f"tpp_threshold_{n}_total_metric"]
+        intended = metrics[f"tpp_threshold_{n}_intended_diff_only"]
+        unintended = metrics[f"tpp_threshold_{n}_unintended_diff_only"]
         assert intended is not None
         assert unintended is not None
         assert total == pytest.approx(intended - unintended)
