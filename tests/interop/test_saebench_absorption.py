@@ -13,6 +13,7 @@ from sae_bench.evals.absorption.eval_output import AbsorptionEvalOutput
 
 from vsae_lightning.autoencoders.base import SparseAutoencoder
 from vsae_lightning.autoencoders.topk import TopK
+from vsae_lightning.data.text import BUNDLED
 from vsae_lightning.evaluation.absorption import Absorption
 from vsae_lightning.evaluation.evaluation import untracked
 from vsae_lightning.evaluation.results import result_path, write_result
@@ -42,7 +43,9 @@ def subject(folder: Path) -> Subject:
 def test_the_numbers_are_saebenchs(tmp_path: Path) -> None:
     evaluated = subject(tmp_path)
     ours = EVALUATION.scores(evaluated, untracked)
+    before = sorted((BUNDLED / "model").rglob("*"))
     theirs = absorption.run(evaluated, EVALUATION, tmp_path / "theirs")
+    assert sorted((BUNDLED / "model").rglob("*")) == before
     assert len(ours.details) == len(theirs["eval_result_details"]) >= 2
     for detail, expected in zip(ours.details, theirs["eval_result_details"], strict=True):
         assert detail == pytest.approx(expected, abs=1e-3)

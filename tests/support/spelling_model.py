@@ -1,7 +1,7 @@
 """A language model whose activations at a word have the word's first letter in them, and an autoencoder of these.
 
-Letter number i has the unit vector e_i; a word's embedding is 4 e_i and a little noise. Marked words, every third of
-those with an "a", have 4 e_26 besides. The blocks of the model add next to nothing.
+Letter number i has the unit vector e_i; a word's embedding is 4 e_i and a little noise. Marked words, about every
+third of those with an "a", have 4 e_26 besides. The blocks of the model add next to nothing.
 
 The autoencoder has a latent for each letter, e_i to e_i, which the mark silences, and one, MARK, from e_26 to
 (e_0 + e_26) / sqrt(2) that takes its place.
@@ -72,7 +72,7 @@ def save_model(folder: Path) -> None:
 def is_marked(word: str, tokenizer: object) -> bool:
     """Whether the letters' latents are silent on it."""
     token = tokenizer(word, add_special_tokens=False)["input_ids"]  # type: ignore[operator]
-    return letter_of(word) == 0 and token[0] % 3 == 0
+    return letter_of(word) == 0 and token[0] % 3 == 2
 
 
 def spelling_subject(folder: Path, row_norm: float = 1.0) -> Subject:
@@ -82,7 +82,6 @@ def spelling_subject(folder: Path, row_norm: float = 1.0) -> Subject:
         weights = torch.eye(MARK + 1, D_IN)
         autoencoder.W_dec.copy_(weights)
         weights[:MARK, MARK] = -2  # the mark silences letters
-        weights[MARK] *= 2**0.5
         autoencoder.W_enc.copy_(weights.T)
         autoencoder.W_dec[MARK] = 0
         autoencoder.W_dec[MARK, [0, MARK]] = 0.5**0.5

@@ -86,6 +86,8 @@ def _ours(subject: Subject, evaluation: Absorption, scratch: Path) -> Iterator[N
         patch.object(model, "run_with_cache", read),
         patch.object(model.tokenizer, "padding_side", "left"),
         patch.object(model.cfg, "default_prepend_bos", True),
+        # A path, if the model is local, where SAEBench would write its probes, and find those of another evaluation.
+        patch.object(model.cfg, "model_name", "model"),
     ]
     (scratch / "results").mkdir()
     with ExitStack() as stack:
