@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from run_folders import model, write_result, write_run
+from vsae_lightning.autoencoders.base import SparseAutoencoder
+from vsae_lightning.autoencoders.storage import save
+from vsae_lightning.autoencoders.topk import TopK
 from vsae_lightning.comparison.gather import gather
 from vsae_lightning.errors import InputError
 
@@ -76,18 +79,30 @@ def test_members_of_an_ensemble(tmp_path: Path) -> None:
         gather([f"{run}:c"])
 
 
-def test_an_export_is_known_by_its_results(tmp_path: Path) -> None:
-    folder = tmp_path / "export"
-    path = write_result(folder, "core", "export", {"sparsity": {"l0": 5.0}})
-    parts = {
-        "class_name": "SparseAutoencoder",
-        "init_args": {"sparsifier": {"class_name": "TopK", "init_args": {"k": 5}}},
-    }
-    path.write_text(json.dumps({**json.loads(path.read_text()), "sae_cfg_dict": {"vsae_lightning": parts}}))
+def exported(folder: Path, metrics: dict[str, float]) -> Path:
+    """An export of 6 latents in 4 dimensions, that was tested in its run."""
+    origin = {"provenance": {}, "training": {}, "metrics": metrics, "autoencoder": {}}
+    save(SparseAutoencoder(4, 6, TopK(5)), folder, origin)
+    return folder
+
+
+def test_an_export_is_known_by_its_results_and_those_of_its_run(tmp_path: Path) -> None:
+    folder = exported(tmp_path / "export", {"test/l0": 4.5, "test/explained_variance": 0.75})
+    write_result(folder, "core", "export", {"sparsity": {"l0": 5.0}})
     (entry,) = gather([str(folder)])
-    assert entry.values == {"l0": {"core": 5.0}}
-    assert entry.settings == {"class": "export", "sparsifier": "TopK", "sparsifier.k": 5}
+    assert entry.values == {"l0": {"core": 5.0, "test": 4.5}, "explained_variance": {"test": 0.75}}
+    assert {name: entry.settings[name] for name in ("class", "sparsifier", "sparsifier.k", "d_sae")} == {
+        "class": "export",
+        "sparsifier": "TopK",
+        "sparsifier.k": 5,
+        "d_sae": 6,
+    }
     assert entry.missing == [f"vsae evaluate {folder} --suite {EVERYTHING.removeprefix('core,')}"]
+
+
+def test_an_export_of_which_nothing_is_known_says_what_makes_it_known(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has no metrics yet; vsae evaluate"):
+        gather([str(exported(tmp_path / "export", {}))])
 
 
 def test_metrics_of_another_checkpoint_are_not_those_of_this_one(tmp_path: Path) -> None:
