@@ -144,7 +144,8 @@ def test_bad_members_are_named(
 BAD_COMMANDS = [
     (
         ["fitt"],
-        "unknown command 'fitt'; commands: tokenize, fit, validate, test, predict, evaluate, compare, export. Did you mean fit",
+        "unknown command 'fitt'; commands: tokenize, fit, validate, test, predict, evaluate, compare, export. "
+        "Did you mean fit",
     ),
     (["fit"], "--data, --model is missing: give --config FILE.yaml"),
     (["fit", "lightning_logs/version_0"], "fit takes no RUN"),
