@@ -59,7 +59,7 @@ def test_a_list_takes_all_words() -> None:
         ([], "RUN is missing: vsae one RUN."),
         (["r", "s"], "'s' is one word too many: vsae one RUN."),
         (["r", "--nam", "y"], "there is no option --nam. Did you mean name"),
-        (["r", "--settings.numbr", "1"], "there is no option --settings.numbr. Did you mean settings.number"),
+        (["r", "--settings.numberz", "1"], "there is no option --settings.numberz. Did you mean settings.number"),
         (["r", "--settings.number", "x"], "settings.number is 'x'; it must be of type int."),
     ],
 )
