@@ -65,7 +65,7 @@ def evaluate(
         member: Which member of an ensemble.
         output: Where results go; None: `evaluation` in the run's folder.
         force: Compute anew what is there already.
-        by: Whose code computes: ours, or SAEBench's own, in the environment that `make interop` builds.
+        by: Whose code computes: ours, or SAEBench's own, in the environment that `make peers` builds.
         device: Where to compute.
         model_name: The language model, where it is not found under the name that the training knew it by.
         hook_name: The hook, where an exported folder does not say it.
@@ -98,22 +98,29 @@ def evaluate(
     console = Console()
     if not console.is_terminal:
         console.width = 120  # of a log file
-    results = {}
+    results, refused = {}, {}
     for name, evaluation in chosen.items():
         path = result_path(folder, evaluation, subject.name)
-        result = None if force else stored(path, evaluation, subject)
-        if result is None:
-            result = _run(name, evaluation, subject, path, console)
-        else:
-            console.print(f"{name}: done before, {path}", highlight=False)
+        try:
+            result = None if force else stored(path, evaluation, subject)
+            if result is None:
+                result = _run(name, evaluation, subject, path, console)
+            else:
+                console.print(f"{name}: done before, {path}", highlight=False)
+        except InputError as error:  # what one lacks is no reason not to run the others
+            refused[name] = str(error)
+            continue
         results[name] = result
-    _summarize(subject, results, folder, console)
+    if results:
+        _summarize(subject, results, folder, console)
+    if refused:
+        raise InputError(" ".join(f"{name} was not run: {why}" for name, why in refused.items()))
 
 
 def _by_saebench(chosen: dict[str, Evaluation], subject: Subject, folder: Path) -> None:
     """Run SAEBench's own code, which writes and resumes for itself, on the same subject with the same settings."""
     if find_spec("sae_bench") is None:
-        raise InputError("by is 'saebench', which is not installed here: make interop, then .venv-interop/bin/vsae.")
+        raise InputError("by is 'saebench', which is not installed here: make peers, then .venv-peers/bin/vsae.")
     for name, evaluation in chosen.items():
         if name not in IN_SAEBENCH:
             raise InputError(f"by is 'saebench', which has no {name!r}; it has {', '.join(IN_SAEBENCH)}.")

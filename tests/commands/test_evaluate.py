@@ -1,0 +1,95 @@
+"""vsae evaluate: what it writes, what it does not compute again, and what it refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vsae_lightning.cli import main
+
+SMALL = ["--geometry.max_tokens", "320", "--robustness.max_tokens", "160", "--robustness.noise", "[0.1]"]
+
+
+def evaluate(run: Path, output: Path, *options: str) -> None:
+    main(["evaluate", str(run), "--output", str(output), *SMALL, *options])
+
+
+def written(folder: Path, type_id: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / type_id / "version_0_custom_sae_eval_results.json").read_text())
+    return content
+
+
+def test_each_evaluation_has_its_file_and_all_have_a_summary(run: Path, tmp_path: Path) -> None:
+    evaluate(run, tmp_path, "--suite", "geometry, robustness")
+    results = {name: written(tmp_path, name) for name in ("geometry", "robustness")}
+    for name, result in results.items():
+        assert result["eval_type_id"] == name
+        assert result["sae_lens_release_id"] == "version_0"
+        assert result["sae_cfg_dict"]["hook_name"] == "blocks.1.hook_resid_post"
+        assert result["sae_cfg_dict"]["hook_layer"] == 1
+        assert (result["sae_cfg_dict"]["d_in"], result["sae_cfg_dict"]["d_sae"]) == (32, 96)
+    assert results["geometry"]["eval_config"]["max_tokens"] == 320
+    # 20 sequences of 16, without their first positions
+    assert results["geometry"]["eval_result_unstructured"]["rows"] == 20 * 15
+    summary = json.loads((tmp_path / "version_0_summary.json").read_text())
+    assert summary["run"] == "version_0"
+    for name, result in results.items():
+        assert summary[name] == result["eval_result_unstructured"]["headline"]
+    rows = (tmp_path / "version_0_summary.md").read_text().splitlines()
+    assert len(rows) == 2 + sum(len(summary[name]) for name in results)
+
+
+def test_what_is_there_is_not_computed_again_unless_it_would_be_another(run: Path, tmp_path: Path) -> None:
+    evaluate(run, tmp_path, "--suite", "geometry")
+    first = written(tmp_path, "geometry")["eval_id"]
+    evaluate(run, tmp_path, "--suite", "geometry")
+    assert written(tmp_path, "geometry")["eval_id"] == first
+    evaluate(run, tmp_path, "--suite", "geometry", "--geometry.top_pairs", "3")
+    second = written(tmp_path, "geometry")["eval_id"]
+    assert second != first
+    evaluate(run, tmp_path, "--suite", "geometry", "--geometry.top_pairs", "3", "--force")
+    assert written(tmp_path, "geometry")["eval_id"] != second
+
+
+def test_a_torn_result_is_computed_again(run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "geometry" / "version_0_custom_sae_eval_results.json"
+    path.parent.mkdir()
+    path.write_text('{"eval_id": "x", "eval_config"')
+    evaluate(run, tmp_path, "--suite", "geometry")
+    assert written(tmp_path, "geometry")["eval_id"] != "x"
+
+
+def test_one_that_lacks_something_does_not_keep_the_others(
+    run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        evaluate(run, tmp_path, "--suite", "probing,geometry", "--probing.data", str(tmp_path / "nowhere"))
+    assert exit_.value.code == 2
+    assert "vsae: error: probing was not run: " in capfd.readouterr().err
+    assert written(tmp_path, "geometry")["eval_type_id"] == "geometry"
+    assert list(json.loads((tmp_path / "version_0_summary.json").read_text())) == ["run", "geometry"]
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--suite", "geometri"], "suite: there is no 'geometri'; known: core, probing,"),
+        (["--suite", " ,"], "suite is empty"),
+        (["--member", "a"], "member is 'a', but"),
+        (["--device", "cuda:77"], "device is 'cuda:77'"),
+        (["--geometry.max_token", "3"], "there is no option --geometry.max_token. Did you mean geometry.max_tokens"),
+        (["--by", "sae-bench"], "by is 'sae-bench'; it must be one of"),
+        (["--model_name", "/nowhere"], "model_name: there is no folder '/nowhere'"),
+    ],
+)
+def test_bad_input_is_one_line(
+    options: list[str], complaint: str, run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        evaluate(run, tmp_path, "--suite", "geometry", *options)
+    assert exit_.value.code == 2
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert last.startswith("vsae: error: ")
+    assert complaint in last
+    assert not any(tmp_path.iterdir())
