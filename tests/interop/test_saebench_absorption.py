@@ -75,5 +75,5 @@ def test_the_numbers_are_saebenchs(tmp_path: Path) -> None:
     path = result_path(tmp_path, EVALUATION, evaluated.name)
     write_result(path, EVALUATION, evaluated, ours, seconds=1.0)
     TypeAdapter(AbsorptionEvalOutput).validate_python(json.loads(path.read_text()))
-    written = result_path(tmp_path / "theirs", EVALUATION, evaluated.name)
+    written = tmp_path / "theirs" / path.name
     assert json.loads(written.read_text())["eval_result_metrics"] == theirs["eval_result_metrics"]

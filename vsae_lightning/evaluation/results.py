@@ -16,8 +16,13 @@ FOLDER = "evaluation"
 
 
 def result_path(folder: Path, evaluation: Evaluation, name: str) -> Path:
-    """Named as SAEBench names the results of a custom SAE, so that its tables and plots find it."""
-    return folder / evaluation.type_id / f"{name.replace('/', '_')}_custom_sae_eval_results.json"
+    """Where the result of one evaluation of one autoencoder is."""
+    return folder / evaluation.type_id / result_name(name)
+
+
+def result_name(name: str) -> str:
+    """As SAEBench names the results of a custom SAE, so that its tables and plots find it."""
+    return f"{name.replace('/', '_')}_custom_sae_eval_results.json"
 
 
 def stored(path: Path, evaluation: Evaluation, subject: Subject) -> dict[str, Any] | None:

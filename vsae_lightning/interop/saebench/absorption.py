@@ -15,7 +15,7 @@ from sae_bench.evals.absorption.eval_config import AbsorptionEvalConfig
 
 from vsae_lightning.errors import InputError
 from vsae_lightning.evaluation.absorption import Absorption, headline, summary
-from vsae_lightning.evaluation.results import result_path, sae_config
+from vsae_lightning.evaluation.results import result_name, sae_config
 from vsae_lightning.evaluation.subject import Subject
 from vsae_lightning.files import write_json
 from vsae_lightning.interop.saebench.adapter import bridge
@@ -53,7 +53,7 @@ def run(subject: Subject, evaluation: Absorption, folder: Path) -> dict[str, Any
             force_rerun=True,
         )
     result = next(iter(results.values()), None) or _nothing(subject, evaluation)
-    write_json(result_path(folder, evaluation, subject.name), result)
+    write_json(folder / result_name(subject.name), result)
     return result
 
 

@@ -10,7 +10,7 @@ from sae_bench.evals.meta_structure.eval_config import MetaStructureEvalConfig
 from sae_bench.evals.meta_structure.main import run_eval_single_sae
 
 from vsae_lightning.evaluation.meta_sae import MetaSAE
-from vsae_lightning.evaluation.results import result_path
+from vsae_lightning.evaluation.results import result_name
 from vsae_lightning.evaluation.subject import Subject
 from vsae_lightning.files import write_json
 from vsae_lightning.interop.saebench.adapter import AutoencoderForSAEBench
@@ -28,5 +28,5 @@ def run(subject: Subject, evaluation: MetaSAE, folder: Path) -> dict[str, Any]:
             subject.name, "custom_sae", sae, MetaStructureEvalConfig(**settings), str(subject.device)
         )
     result = asdict(output)
-    write_json(result_path(folder, evaluation, subject.name), result)
+    write_json(folder / result_name(subject.name), result)
     return result
