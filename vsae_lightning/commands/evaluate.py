@@ -125,7 +125,9 @@ def _by_saebench(chosen: dict[str, Evaluation], subject: Subject, folder: Path) 
         if name not in IN_SAEBENCH:
             raise InputError(f"by is 'saebench', which has no {name!r}; it has {', '.join(IN_SAEBENCH)}.")
         run = import_module(f"vsae_lightning.interop.saebench.{IN_SAEBENCH[name]}").run
-        run(subject, evaluation, folder / evaluation.type_id)
+        place = (folder / evaluation.type_id).resolve()  # SAEBench changes the working folder
+        place.mkdir(parents=True, exist_ok=True)
+        run(subject, evaluation, place)
     print(f"results: {folder}")
 
 
@@ -141,7 +143,9 @@ def _names(suite: str, known: dict[str, Evaluation]) -> list[str]:
 
 def _run(name: str, evaluation: Evaluation, subject: Subject, path: Path, console: Console) -> dict[str, Any]:
     start = time.monotonic()
-    with Progress(*COLUMNS, TimeRemainingColumn(), console=console, transient=True) as progress:
+    with Progress(
+        *COLUMNS, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
 
         def track(items: Iterable[Any], total: int, what: str) -> Iterator[Any]:
             task = progress.add_task(f"{name}: {what}", total=total)
