@@ -3,7 +3,7 @@
 import random
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, chdir, contextmanager
+from contextlib import AbstractContextManager, ExitStack, chdir, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ def _ours(subject: Subject, evaluation: Absorption, scratch: Path) -> Iterator[N
     }
     read = partial(model.run_with_cache, stop_at_layer=sae_config(subject)["hook_layer"] + 1)
     calculator = feature_absorption_calculator.FeatureAbsorptionCalculator
-    patches = [
+    patches: list[AbstractContextManager[Any]] = [
         patch.object(main.HookedTransformer, "from_pretrained_no_processing", lambda *_, **__: model),
         patch.object(prompting, "random", draws),
         patch.object(probing, "random", draws),
