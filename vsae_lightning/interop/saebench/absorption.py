@@ -10,7 +10,14 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from sae_bench.evals.absorption import common, feature_absorption, feature_absorption_calculator, main
+from sae_bench.evals.absorption import (
+    common,
+    feature_absorption,
+    feature_absorption_calculator,
+    main,
+    probing,
+    prompting,
+)
 from sae_bench.evals.absorption.eval_config import AbsorptionEvalConfig
 
 from vsae_lightning.errors import InputError
@@ -43,7 +50,6 @@ def run(subject: Subject, evaluation: Absorption, folder: Path) -> dict[str, Any
     settings = evaluation.settings(subject)
     known = {name: settings[name] for name in AbsorptionEvalConfig.__dataclass_fields__ if name in settings}
     with tempfile.TemporaryDirectory() as scratch, torch.random.fork_rng(), _ours(subject, evaluation, Path(scratch)):
-        random.seed(evaluation.random_seed)
         torch.manual_seed(evaluation.random_seed)
         results = main.run_eval(
             AbsorptionEvalConfig(**known),
@@ -66,6 +72,7 @@ def _ours(subject: Subject, evaluation: Absorption, scratch: Path) -> Iterator[N
     as by the HookedTransformer that SAEBench is made for.
     """
     model, words = bridge(subject), evaluation.words(subject)
+    draws = random.Random(evaluation.random_seed)  # its own: whatever runs beside may draw from the global one
     folders = {"experiment_dir": scratch / "k_sparse", "probes_dir": scratch / "probes"}
     of_absorption = {
         "experiment_dir": scratch / "absorption",
@@ -76,6 +83,8 @@ def _ours(subject: Subject, evaluation: Absorption, scratch: Path) -> Iterator[N
     calculator = feature_absorption_calculator.FeatureAbsorptionCalculator
     patches: list[AbstractContextManager[Any]] = [
         patch.object(main.HookedTransformer, "from_pretrained_no_processing", lambda *_, **__: model),
+        patch.object(prompting, "random", draws),
+        patch.object(probing, "random", draws),
         patch.object(common, "get_alpha_tokens", lambda _: words),
         patch.object(feature_absorption, "get_alpha_tokens", lambda _: words),
         patch.object(main, "run_k_sparse_probing_experiment", partial(main.run_k_sparse_probing_experiment, **folders)),
