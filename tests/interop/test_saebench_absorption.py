@@ -1,7 +1,6 @@
 """Our absorption against SAEBench's own, of one autoencoder on the bundled model."""
 
 import json
-import random
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ pytest.importorskip("sae_bench")
 
 from pydantic import TypeAdapter
 from sae_bench.evals.absorption.eval_output import AbsorptionEvalOutput
-from torch import Tensor
 
 from vsae_lightning.autoencoders.base import SparseAutoencoder
 from vsae_lightning.autoencoders.topk import TopK
@@ -21,7 +19,6 @@ from vsae_lightning.evaluation.evaluation import untracked
 from vsae_lightning.evaluation.results import result_path, write_result
 from vsae_lightning.evaluation.subject import Subject
 from vsae_lightning.interop.saebench import absorption
-from vsae_lightning.interop.saebench.unit_rows import UnitRowsForSAEBench
 from vsae_lightning.provenance import Provenance
 
 # So few words, and a probe that need not be good, that something is measured in a few seconds.
@@ -43,21 +40,6 @@ def subject(folder: Path) -> Subject:
     )
 
 
-@pytest.fixture
-def undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The checks of shapes draw from `random`, as SAEBench does for its prompts, which would be others by that."""
-    encode = UnitRowsForSAEBench.encode
-
-    def without_draws(autoencoder: UnitRowsForSAEBench, x: Tensor) -> Tensor:
-        state = random.getstate()
-        latents = encode(autoencoder, x)
-        random.setstate(state)
-        return latents
-
-    monkeypatch.setattr(UnitRowsForSAEBench, "encode", without_draws)
-
-
-@pytest.mark.usefixtures("undisturbed")
 def test_the_numbers_are_saebenchs(tmp_path: Path) -> None:
     evaluated = subject(tmp_path)
     ours = EVALUATION.scores(evaluated, untracked)
