@@ -23,7 +23,7 @@ from vsae_lightning.evaluation.concept_probes import ProbeTraining, against_rest
 from vsae_lightning.evaluation.evaluation import untracked
 from vsae_lightning.evaluation.hub_concepts import HUB_SETS, HubSet
 from vsae_lightning.evaluation.removal import SCR, TPP
-from vsae_lightning.evaluation.results import write_result
+from vsae_lightning.evaluation.results import result_name, write_result
 from vsae_lightning.evaluation.subject import Subject
 from vsae_lightning.interop.saebench.removal import run as saebench_removal
 from vsae_lightning.provenance import Provenance
@@ -66,6 +66,7 @@ def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 @pytest.mark.parametrize("evaluation", [SCR(**SMALL), TPP(**SMALL)], ids=["scr", "tpp"])
 def test_every_metric_is_saebenchs(subject: Subject, evaluation: SCR | TPP, tmp_path: Path) -> None:
     theirs = saebench_removal(subject, evaluation, tmp_path)
+    assert json.loads((tmp_path / result_name(subject.name)).read_text())["eval_id"] == theirs["eval_id"]
     assert torch.is_grad_enabled()
     ours = evaluation.scores(subject, untracked)
 

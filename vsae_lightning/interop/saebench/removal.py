@@ -16,7 +16,9 @@ from sae_bench.sae_bench_utils import dataset_info
 from vsae_lightning.evaluation.concept_groups import Concepts, TextGroups
 from vsae_lightning.evaluation.concept_removal import Removal
 from vsae_lightning.evaluation.removal import SCR
+from vsae_lightning.evaluation.results import result_name
 from vsae_lightning.evaluation.subject import Subject
+from vsae_lightning.files import write_json
 from vsae_lightning.interop.saebench.adapter import AutoencoderForSAEBench, bridge
 
 
@@ -30,19 +32,20 @@ def run(subject: Subject, evaluation: Removal, folder: Path) -> dict[str, Any]:
     """
     grad_enabled = torch.is_grad_enabled()
     try:
-        with _our_model_and_texts(subject, evaluation), TemporaryDirectory() as artifacts:
+        with _our_model_and_texts(subject, evaluation), TemporaryDirectory() as scratch:
             results = main.run_eval(
                 _config(subject, evaluation),
                 [(subject.name, AutoencoderForSAEBench(subject))],
                 str(subject.device),
-                str(folder),
+                str(Path(scratch) / "results"),
                 force_rerun=True,
                 save_activations=False,
-                artifacts_path=artifacts,
+                artifacts_path=str(Path(scratch) / "artifacts"),
             )
     finally:
         torch.set_grad_enabled(grad_enabled)  # SAEBench leaves it off
     (result,) = results.values()
+    write_json(folder / result_name(subject.name), result)
     return result
 
 
