@@ -106,7 +106,7 @@ def evaluate(
             if result is None:
                 result = _run(name, evaluation, subject, path, console)
             else:
-                console.print(f"{name}: done before, {path}", highlight=False)
+                console.print(f"{name}: done before, {path}", highlight=False, soft_wrap=True)
         except InputError as error:  # what one lacks is no reason not to run the others
             refused[name] = str(error)
             continue
@@ -157,7 +157,7 @@ def _run(name: str, evaluation: Evaluation, subject: Subject, path: Path, consol
         scores = evaluation.scores(subject, track)
     seconds = time.monotonic() - start
     result = write_result(path, evaluation, subject, scores, seconds)
-    console.print(f"{name}: {seconds:.0f} s, {path}", highlight=False)
+    console.print(f"{name}: {seconds:.0f} s, {path}", highlight=False, soft_wrap=True)
     return result
 
 
@@ -179,4 +179,4 @@ def _summarize(subject: Subject, results: dict[str, Any], folder: Path, console:
     with replacing(folder / f"{stem}.md") as temporary:
         header = ["| evaluation | metric | value |", "|---|---|---|"]
         temporary.write_text("\n".join([*header, *lines]) + "\n", encoding="utf-8")
-    console.print(f"results: {folder}", highlight=False)
+    console.print(f"results: {folder}", highlight=False, soft_wrap=True)
