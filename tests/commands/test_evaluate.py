@@ -1,6 +1,7 @@
 """vsae evaluate: what it writes, what it does not compute again, and what it refuses."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,39 @@ def test_what_is_there_is_not_computed_again_unless_it_would_be_another(run: Pat
     assert written(tmp_path, "geometry")["eval_id"] != second
 
 
+def test_a_result_of_another_hook_or_of_other_text_is_not_this_one(run: Path, tmp_path: Path) -> None:
+    evaluate(run, tmp_path, "--suite", "geometry")
+    first = written(tmp_path, "geometry")
+    evaluate(run, tmp_path, "--suite", "geometry", "--hook_name", "blocks.0.hook_resid_post")
+    second = written(tmp_path, "geometry")
+    assert second["eval_id"] != first["eval_id"]
+    assert second["eval_result_metrics"] != first["eval_result_metrics"]
+    for result in (first, second):
+        origin = result["eval_result_unstructured"]["origin"]
+        assert origin["token_store"] == json.loads((run / "run.json").read_text())["token_store"]["key"]
+    assert second["eval_result_unstructured"]["origin"]["provenance"]["hook_name"] == "blocks.0.hook_resid_post"
+
+
+def test_the_summary_has_what_was_computed_before(run: Path, tmp_path: Path) -> None:
+    evaluate(run, tmp_path, "--suite", "robustness")
+    evaluate(run, tmp_path, "--suite", "geometry")
+    assert list(json.loads((tmp_path / "version_0_summary.json").read_text())) == ["run", "geometry", "robustness"]
+
+
+def test_a_folder_with_brackets_in_its_name_is_one_like_any_other(run: Path, tmp_path: Path) -> None:
+    evaluate(run, tmp_path / "we[/bold]ird", "--suite", "geometry")
+    assert written(tmp_path / "we[/bold]ird", "geometry")["eval_type_id"] == "geometry"
+
+
+def test_a_text_that_has_changed_since_the_training_is_warned_of(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "version_0"
+    shutil.copytree(run, copy)
+    origin = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps({**origin, "token_store": {"key": "another"}}))
+    with pytest.warns(UserWarning, match="is not that of its training any more"):
+        evaluate(copy, tmp_path / "results", "--suite", "geometry")
+
+
 def test_a_torn_result_is_computed_again(run: Path, tmp_path: Path) -> None:
     path = tmp_path / "geometry" / "version_0_custom_sae_eval_results.json"
     path.parent.mkdir()
@@ -80,6 +114,9 @@ def test_one_that_lacks_something_does_not_keep_the_others(
         (["--device", "cuda:77"], "device is 'cuda:77'"),
         (["--geometry.max_token", "3"], "there is no option --geometry.max_token. Did you mean geometry.max_tokens"),
         (["--by", "sae-bench"], "by is 'sae-bench'; it must be one of"),
+        (["--hook_name", "foo"], "has no hook 'foo'"),
+        (["--geometry.random_draws", "0"], "geometry.random_draws is 0; it must be at least 1."),
+        (["--geometry.max_tokens", "-5"], "max_tokens is -5; it must be at least 0."),
         (["--model_name", "/nowhere"], "model_name: there is no folder '/nowhere'"),
     ],
 )

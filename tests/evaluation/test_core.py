@@ -1,6 +1,7 @@
 """The core evaluation of a run, recomputed with TransformerLens' own hooks and losses."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from vsae_lightning.autoencoders.base import SparseAutoencoder
+from vsae_lightning.autoencoders.topk import TopK
 from vsae_lightning.cli import main
 from vsae_lightning.commands.subjects import open_subject
 from vsae_lightning.errors import InputError
@@ -100,6 +103,17 @@ def test_reconstruction_is_recomputed(subject: Subject) -> None:
     assert [one["feature_density"] for one in scores.details] == pytest.approx((latents > 0).double().mean(0).tolist())
     histogram = scores.unstructured["log10_density"]
     assert sum(histogram["counts"]) + histogram["never"] == 96
+
+
+def test_a_negative_latent_is_alive_though_saebench_does_not_count_it(subject: Subject) -> None:
+    signed = SparseAutoencoder(32, 96, TopK(6, by="magnitude"), seed=3).requires_grad_(False)
+    scores = Core(4, 2, 3).scores(replace(subject, autoencoder=signed), untracked)
+    x = torch.cat([subject.activations(tokens) for tokens in subject.held_out(12 * 16)])
+    latents = signed.encode(x)
+    alive, positive = ((active).any(0).double().mean().item() for active in (latents != 0, latents > 0))
+    assert alive > positive
+    assert scores.unstructured["by_definition"]["alive_fraction"] == pytest.approx(alive)
+    assert scores.metrics["misc_metrics"]["frac_alive"] == pytest.approx(positive)
 
 
 def test_more_batches_than_there_are_read_all_there_is(subject: Subject) -> None:

@@ -7,7 +7,6 @@ from torchmetrics import Metric
 
 from vsae_lightning.metrics import (
     L0,
-    DeadFraction,
     ExplainedVariance,
     FeatureDensity,
     MeanActivation,
@@ -64,13 +63,6 @@ def test_l0_is_the_mean_over_rows_not_over_batches() -> None:
     metric.update(torch.tensor([3, 5, 4]))
     metric.update(torch.tensor([8]))
     assert metric.compute() == 5.0
-
-
-def test_dead_fraction_needs_silence_in_every_batch() -> None:
-    metric = DeadFraction(4)
-    metric.update(torch.tensor([0, 2, 0, 0]))
-    metric.update(torch.tensor([1, 0, 0, 0]))
-    assert metric.compute() == 0.5
 
 
 # Two rows: of norms 5 and 1, reconstructed with norms 2.5 (same direction) and 2 (at a right angle).

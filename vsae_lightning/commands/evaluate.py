@@ -10,6 +10,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from vsae_lightning.commands.subjects import open_subject
 from vsae_lightning.errors import InputError, did_you_mean
@@ -20,7 +21,7 @@ from vsae_lightning.evaluation.geometry import Geometry
 from vsae_lightning.evaluation.meta_sae import MetaSAE
 from vsae_lightning.evaluation.probing import Probing
 from vsae_lightning.evaluation.removal import SCR, TPP
-from vsae_lightning.evaluation.results import FOLDER, result_path, stored, write_result
+from vsae_lightning.evaluation.results import FOLDER, earlier, result_path, stored, write_result
 from vsae_lightning.evaluation.robustness import Robustness
 from vsae_lightning.evaluation.subject import Subject
 from vsae_lightning.files import replacing, write_json
@@ -91,6 +92,7 @@ def evaluate(
     }
     chosen = {name: known[name] for name in _names(suite, known)}
     subject = open_subject(run, member, device, model_name=model_name, hook_name=hook_name, cache_dir=cache_dir)
+    subject.provenance.language_model()  # its name and hook are judged before anything is computed
     folder = Path(output) if output else subject.folder / FOLDER
     if by == "saebench":
         _by_saebench(chosen, subject, folder / by)
@@ -106,29 +108,40 @@ def evaluate(
             if result is None:
                 result = _run(name, evaluation, subject, path, console)
             else:
-                console.print(f"{name}: done before, {path}", highlight=False, soft_wrap=True)
+                console.print(f"{name}: done before, {path}", highlight=False, soft_wrap=True, markup=False)
         except InputError as error:  # what one lacks is no reason not to run the others
             refused[name] = str(error)
             continue
         results[name] = result
     if results:
-        _summarize(subject, results, folder, console)
-    if refused:
-        raise InputError(" ".join(f"{name} was not run: {why}" for name, why in refused.items()))
+        before = {name: earlier(result_path(folder, known[name], subject.name), subject) for name in known}
+        every = {name: results.get(name) or before[name] for name in known}
+        _summarize(subject, {name: result for name, result in every.items() if result}, folder, console)
+    _tell_of(refused)
 
 
 def _by_saebench(chosen: dict[str, Evaluation], subject: Subject, folder: Path) -> None:
-    """Run SAEBench's own code, which writes and resumes for itself, on the same subject with the same settings."""
+    """Run SAEBench's own code on the same subject with the same settings, anew each time."""
     if find_spec("sae_bench") is None:
         raise InputError("by is 'saebench', which is not installed here: make peers, then .venv-peers/bin/vsae.")
-    for name, evaluation in chosen.items():
-        if name not in IN_SAEBENCH:
-            raise InputError(f"by is 'saebench', which has no {name!r}; it has {', '.join(IN_SAEBENCH)}.")
+    refused = {name: "SAEBench has no such evaluation." for name in chosen if name not in IN_SAEBENCH}
+    for name in [name for name in chosen if name in IN_SAEBENCH]:
+        evaluation = chosen[name]
         run = import_module(f"vsae_lightning.interop.saebench.{IN_SAEBENCH[name]}").run
         place = (folder / evaluation.type_id).resolve()  # SAEBench changes the working folder
         place.mkdir(parents=True, exist_ok=True)
-        run(subject, evaluation, place)
+        try:
+            run(subject, evaluation, place)
+        except InputError as error:
+            refused[name] = str(error)
     print(f"results: {folder}")
+    _tell_of(refused)
+
+
+def _tell_of(refused: dict[str, str]) -> None:
+    """Raise `InputError` for what was not run."""
+    if refused:
+        raise InputError(" ".join(f"{name} was not run: {why}" for name, why in refused.items()))
 
 
 def _names(suite: str, known: dict[str, Evaluation]) -> list[str]:
@@ -157,20 +170,20 @@ def _run(name: str, evaluation: Evaluation, subject: Subject, path: Path, consol
         scores = evaluation.scores(subject, track)
     seconds = time.monotonic() - start
     result = write_result(path, evaluation, subject, scores, seconds)
-    console.print(f"{name}: {seconds:.0f} s, {path}", highlight=False, soft_wrap=True)
+    console.print(f"{name}: {seconds:.0f} s, {path}", highlight=False, soft_wrap=True, markup=False)
     return result
 
 
 def _summarize(subject: Subject, results: dict[str, Any], folder: Path, console: Console) -> None:
-    """One table, on the terminal and as JSON and Markdown."""
+    """One table of these results and those from before, on the terminal and as JSON and Markdown."""
     rows = [
         (name, metric, value)
         for name, result in results.items()
         for metric, value in result["eval_result_unstructured"]["headline"].items()
     ]
-    table = Table("evaluation", "metric", "value", title=subject.name)
+    table = Table("evaluation", "metric", "value", title=Text(subject.name))
     for name, metric, value in rows:
-        table.add_row(name, metric, "-" if value is None else f"{value:.4f}")
+        table.add_row(name, Text(metric), "-" if value is None else f"{value:.4f}")
     console.print(table)
     stem = f"{subject.name}_summary"
     headlines = {name: result["eval_result_unstructured"]["headline"] for name, result in results.items()}
@@ -179,4 +192,4 @@ def _summarize(subject: Subject, results: dict[str, Any], folder: Path, console:
     with replacing(folder / f"{stem}.md") as temporary:
         header = ["| evaluation | metric | value |", "|---|---|---|"]
         temporary.write_text("\n".join([*header, *lines]) + "\n", encoding="utf-8")
-    console.print(f"results: {folder}", highlight=False, soft_wrap=True)
+    console.print(f"results: {folder}", highlight=False, soft_wrap=True, markup=False)

@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from vsae_lightning.errors import InputError, require_at_least
 from vsae_lightning.evaluation.core_features import UNDEFINED, FeatureCounts, feature_details, summary
 from vsae_lightning.evaluation.evaluation import Evaluation, Scores, Track
+from vsae_lightning.evaluation.held_out import ROWS
 from vsae_lightning.evaluation.splice import Positions, Splice
 from vsae_lightning.evaluation.subject import Subject
 from vsae_lightning.metrics import (
     L0,
     ExplainedVariance,
+    FeatureDensity,
     MeanActivation,
     ReconstructionCosine,
     ReconstructionError,
@@ -79,6 +81,7 @@ class Core(Evaluation):
     """
 
     type_id: ClassVar[str] = "core"
+    reads_held_out: ClassVar[bool] = True
     batch_size_prompts: int = 16
     n_eval_reconstruction_batches: int = 20
     n_eval_sparsity_variance_batches: int = 200
@@ -110,7 +113,7 @@ class Core(Evaluation):
         details = feature_details(subject.autoencoder, reconstruction.features)
         by_definition = {**reconstruction.by_definition(), **losses}
         stated = CONVENTIONS[self.convention].format(drop=subject.provenance.drop_positions)
-        histogram = density_histogram(reconstruction.features.density)
+        histogram = density_histogram(reconstruction.density.compute())
         return Scores(
             {
                 "model_behavior_preservation": {theirs: losses[ours] for ours, theirs in BEHAVIOR.items()},
@@ -163,6 +166,10 @@ class Core(Evaluation):
         return -(-len(rows) // self.batch_size_prompts)
 
 
+def _parts(x: Tensor, sequence: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    yield from zip(x.split(ROWS), sequence.split(ROWS), strict=True)
+
+
 def special_tokens(subject: Subject) -> Int[Tensor, " special"]:
     """Ids of the tokens for padding, end and beginning of text, those that there are."""
     tokenizer = subject.model.tokenizer
@@ -189,19 +196,25 @@ class _Reconstruction:
         self.mean = MeanActivation(autoencoder.d_in).to(device)
         self.l0 = L0().to(device)
         self.sum_latents = torch.zeros((), dtype=torch.float64, device=device)
+        self.density = FeatureDensity(autoencoder.d_sae).to(device)
         self.features = FeatureCounts(autoencoder.d_sae, device)
 
     def update(self, tokens: Int[Tensor, "sequences position"], positions: Positions) -> None:
         counted = positions.counted
         x = self.subject.model.activations(tokens)[counted].float()
-        latents = self.subject.autoencoder.latents(x)
-        x_hat = self.subject.autoencoder.reconstruct(latents)
+        x_hat = torch.cat([self._reconstruct(*part) for part in _parts(x, counted.nonzero()[:, 0])])
         for metric in (self.saebench, self.explained_variance, self.cosine, self.error, self.shrinkage):
             metric.update(x, x_hat)
         self.mean.update(x)
+
+    def _reconstruct(self, x: Float[Tensor, "rows d_in"], sequence: Int[Tensor, " rows"]) -> Tensor:
+        """x_hat of rows that are few enough for all latents to be there at once; their latents are counted."""
+        latents = self.subject.autoencoder.latents(x)
         self.l0.update(latents.active_per_row())
-        self.sum_latents += latents.values.double().sum()
-        self.features.update(latents, counted.nonzero()[:, 0])
+        self.sum_latents += latents.values.sum(dtype=torch.float64)
+        self.density.update(latents.firing_counts(), len(x))
+        self.features.update(latents, sequence)
+        return self.subject.autoencoder.reconstruct(latents)
 
     def as_saebench(self) -> dict[str, dict[str, float | None]]:
         values = {name: float(value) for name, value in self.saebench.compute().items()}
@@ -214,7 +227,7 @@ class _Reconstruction:
         }
 
     def by_definition(self) -> dict[str, float]:
-        alive = (self.features.density > 0).float().mean()
+        alive = (self.density.compute() > 0).float().mean()
         values = {
             "explained_variance": self.explained_variance.compute(),
             **self.error.compute(),

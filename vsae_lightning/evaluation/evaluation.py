@@ -32,9 +32,11 @@ class Evaluation(ABC):
 
     Attributes:
         type_id: SAEBench's `eval_type_id`; of an evaluation that it has not, a name of our own.
+        reads_held_out: Whether its scores depend on the held-out text of the training.
     """
 
     type_id: ClassVar[str]
+    reads_held_out: ClassVar[bool] = False
 
     def settings(self, subject: Subject) -> dict[str, Any]:
         """What decides the scores besides the autoencoder: SAEBench's `eval_config`."""

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vsae_lightning.errors import InputError
+from vsae_lightning.errors import InputError, require_at_least
 from vsae_lightning.evaluation.evaluation import Evaluation, Scores, Track
 from vsae_lightning.evaluation.firing import ActiveSets
 from vsae_lightning.evaluation.held_out import held_out_rows
@@ -48,6 +48,7 @@ class Geometry(Evaluation):
     """
 
     type_id: ClassVar[str] = "geometry"
+    reads_held_out: ClassVar[bool] = True
 
     max_tokens: int = 100_000
     min_firings: int = 10
@@ -56,6 +57,7 @@ class Geometry(Evaluation):
 
     @torch.no_grad()
     def scores(self, subject: Subject, track: Track) -> Scores:
+        require_at_least(1, **{"geometry.random_draws": self.random_draws})
         autoencoder = subject.autoencoder
         batches = held_out_rows(subject, self.max_tokens, track)
         firing = scipy.sparse.vstack([ActiveSets.of(autoencoder.latents(x)).matrix() for x in batches], format="csr")

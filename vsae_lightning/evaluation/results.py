@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vsae_lightning import __version__
+from vsae_lightning.autoencoders.base import SparseAutoencoder
 from vsae_lightning.evaluation.evaluation import Evaluation, Scores
 from vsae_lightning.evaluation.subject import Subject
 from vsae_lightning.files import write_json
@@ -25,12 +26,31 @@ def result_name(name: str) -> str:
     return f"{name.replace('/', '_')}_custom_sae_eval_results.json"
 
 
+def weights_digest(autoencoder: SparseAutoencoder) -> str:
+    """SHA-256 of all that an autoencoder has learned."""
+    digest = hashlib.sha256()
+    for name, value in sorted(autoencoder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def stored(path: Path, evaluation: Evaluation, subject: Subject) -> dict[str, Any] | None:
-    """A whole result of the same settings and the same weights, where there is one."""
+    """A whole result of the same settings, weights, language model and held-out text, where there is one."""
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
         origin = result["eval_result_unstructured"]["origin"]
-        same = result["eval_config"] == plain(evaluation.settings(subject)) and origin == _origin(subject)
+        same = result["eval_config"] == plain(evaluation.settings(subject)) and origin == _origin(evaluation, subject)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return result if same else None
+
+
+def earlier(path: Path, subject: Subject) -> dict[str, Any] | None:
+    """A whole result of the same weights, of whatever settings, where there is one."""
+    try:
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        same = result["eval_result_unstructured"]["origin"]["weights_sha256"] == weights_digest(subject.autoencoder)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return result if same else None
@@ -54,7 +74,7 @@ def write_result(
         "sae_cfg_dict": sae_config(subject),
         "eval_result_unstructured": {
             **scores.unstructured,
-            "origin": _origin(subject),
+            "origin": _origin(evaluation, subject),
             "headline": scores.headline,
             "seconds": seconds,
         },
@@ -86,10 +106,12 @@ def plain(settings: Any) -> Any:
     return json.loads(json.dumps(settings, default=str))
 
 
-def _origin(subject: Subject) -> dict[str, Any]:
-    """What tells one autoencoder's results from another's, and this program's from SAEBench's."""
-    digest = hashlib.sha256()
-    for name, value in sorted(subject.autoencoder.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return {"computed_by": f"vsae_lightning {__version__}", "weights_sha256": digest.hexdigest()}
+def _origin(evaluation: Evaluation, subject: Subject) -> dict[str, Any]:
+    """What decides a result besides the settings, and tells ours from SAEBench's."""
+    provenance = {name: value for name, value in subject.provenance.options().items() if name != "cache_dir"}
+    return {
+        "computed_by": f"vsae_lightning {__version__}",
+        "weights_sha256": weights_digest(subject.autoencoder),
+        "provenance": plain(provenance),
+        "token_store": subject.tokens.key if evaluation.reads_held_out else None,
+    }

@@ -47,6 +47,7 @@ class Robustness(Evaluation):
     """
 
     type_id: ClassVar[str] = "robustness"
+    reads_held_out: ClassVar[bool] = True
 
     max_tokens: int = 50_000
     noise: list[float] = field(default_factory=lambda: [0.05, 0.1, 0.3])

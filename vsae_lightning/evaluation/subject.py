@@ -1,5 +1,7 @@
 """What is evaluated: an autoencoder, and the language model and text that it was trained on."""
 
+import json
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +15,7 @@ from torch import Tensor
 from vsae_lightning.autoencoders.base import SparseAutoencoder
 from vsae_lightning.data.language_model import LanguageModel
 from vsae_lightning.data.tokens import TokenStore
+from vsae_lightning.errors import require_at_least
 from vsae_lightning.provenance import Provenance
 
 
@@ -43,11 +46,26 @@ class Subject:
 
     @cached_property
     def tokens(self) -> TokenStore:
-        """The sequences it was trained on, and those held out."""
-        return self.provenance.tokens(self.provenance.language_model())
+        """The sequences it was trained on, and those held out; a text that has changed since is warned of."""
+        store = self.provenance.tokens(self.provenance.language_model())
+        run = self.folder / "run.json"
+        trained = json.loads(run.read_text(encoding="utf-8")).get("token_store") if run.is_file() else None
+        if trained and trained["key"] != store.key:
+            warnings.warn(
+                f"the text of {self.folder} is not that of its training any more: documents that count as held out "
+                "may have been trained on.",
+                stacklevel=2,
+            )
+        return store
 
     def held_out(self, max_tokens: int | None = None) -> Iterator[Int[Tensor, "sequences position"]]:
-        """Held-out sequences in order, whole, in batches for the language model; no more than `max_tokens`."""
+        """Held-out sequences in order, whole, in batches for the language model; no more than `max_tokens`.
+
+        Raises:
+            InputError: max_tokens is negative.
+        """
+        if max_tokens is not None:
+            require_at_least(0, max_tokens=max_tokens)
         rows = self.tokens.held_out[: None if max_tokens is None else max_tokens // self.provenance.context_length]
         step = self.provenance.lm_batch_sequences
         for first in range(0, len(rows), step):

@@ -24,11 +24,10 @@ from vsae_lightning.metrics.reconstruction import (
     Shrinkage,
 )
 from vsae_lightning.metrics.saebench import SAEBenchReconstruction
-from vsae_lightning.metrics.sparsity import L0, DeadFraction, DensityHistogram, FeatureDensity, density_histogram
+from vsae_lightning.metrics.sparsity import L0, DensityHistogram, FeatureDensity, density_histogram
 
 __all__ = [
     "L0",
-    "DeadFraction",
     "DensityHistogram",
     "ExplainedVariance",
     "FeatureDensity",

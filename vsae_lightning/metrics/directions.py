@@ -71,8 +71,11 @@ def pairwise_cosines(rows: Float[Tensor, "n d_in"], bins: int = 50) -> PairwiseC
 
 def dispersion(rows: Float[Tensor, "n d_in"], draws: int = 3) -> Dispersion:
     """Against the mean of so many sets of random directions; there are at least two rows."""
-    random = [torch.randn(rows.shape, generator=torch.Generator().manual_seed(seed)) for seed in range(draws)]
-    chance = [_nearest_distance(directions.to(rows.device)) for directions in random]
+
+    def random_directions(seed: int) -> Tensor:
+        return torch.randn(rows.shape, generator=torch.Generator().manual_seed(seed)).to(rows.device)
+
+    chance = [_nearest_distance(random_directions(seed)) for seed in range(draws)]
     return Dispersion(_nearest_distance(rows), sum(chance) / draws)
 
 

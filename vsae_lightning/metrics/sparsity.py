@@ -28,24 +28,6 @@ class L0(Metric):
         return (self.active.double() / self.count).float()
 
 
-class DeadFraction(Metric):
-    """The fraction of latents that are active in no row of the split."""
-
-    higher_is_better = False
-    full_state_update = False
-    firing_counts: Tensor
-
-    def __init__(self, d_sae: int) -> None:
-        super().__init__()
-        self.add_state("firing_counts", torch.zeros(d_sae, dtype=torch.long), dist_reduce_fx="sum")
-
-    def update(self, firing_counts: Int[Tensor, " d_sae"]) -> None:
-        self.firing_counts += firing_counts
-
-    def compute(self) -> Float[Tensor, ""]:
-        return (self.firing_counts == 0).float().mean()
-
-
 class FeatureDensity(Metric):
     """The fraction of rows in which each latent is active."""
 
