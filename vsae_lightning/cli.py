@@ -36,7 +36,7 @@ HELP = "\n".join(
         *(f"  {name:<10} {does}" for name, does in COMMANDS.items()),
         "",
         "  vsae fit --help                    all options of a command",
-        "  vsae fit --model.help VSAE         the options of a class",
+        "  vsae fit --model VSAE --model.help  the options of a class",
         "  vsae fit --config ... --print_config   the whole configuration, resolved",
         "  vsae --version",
     ]

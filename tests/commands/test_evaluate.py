@@ -39,6 +39,7 @@ def test_each_evaluation_has_its_file_and_all_have_a_summary(run: Path, tmp_path
         assert summary[name] == result["eval_result_unstructured"]["headline"]
     rows = (tmp_path / "version_0_summary.md").read_text().splitlines()
     assert len(rows) == 2 + sum(len(summary[name]) for name in results)
+    assert all(row.replace(r"\|", "").count("|") == 4 for row in rows)
 
 
 def test_what_is_there_is_not_computed_again_unless_it_would_be_another(run: Path, tmp_path: Path) -> None:

@@ -53,6 +53,12 @@ def test_a_list_takes_all_words() -> None:
     assert CALLS == [(["a", "b c"], True)]
 
 
+def test_help_shows_the_words_first(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        call(one, "one", ["--help"])
+    assert "usage: vsae one RUN [--option VALUE ...]" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [

@@ -188,7 +188,8 @@ def _summarize(subject: Subject, results: dict[str, Any], folder: Path, console:
     stem = f"{subject.name}_summary"
     headlines = {name: result["eval_result_unstructured"]["headline"] for name, result in results.items()}
     write_json(folder / f"{stem}.json", {"run": subject.name, **headlines})
-    lines = [f"| {name} | {metric} | {'-' if value is None else f'{value:.4f}'} |" for name, metric, value in rows]
+    shown = [(name, metric.replace("|", r"\|"), value) for name, metric, value in rows]
+    lines = [f"| {name} | {metric} | {'-' if value is None else f'{value:.4f}'} |" for name, metric, value in shown]
     with replacing(folder / f"{stem}.md") as temporary:
         header = ["| evaluation | metric | value |", "|---|---|---|"]
         temporary.write_text("\n".join([*header, *lines]) + "\n", encoding="utf-8")

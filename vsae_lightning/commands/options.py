@@ -22,7 +22,8 @@ def call(function: Callable[..., None], command: str, options: list[str]) -> Non
     Raises:
         InputError: An option that there is not, a value of the wrong type, or too few or too many words.
     """
-    parser = ArgumentParser(prog=f"vsae {command}", exit_on_error=False, allow_abbrev=False)
+    usage = f"vsae {command} {_words(function)} [--option VALUE ...]"
+    parser = ArgumentParser(prog=f"vsae {command}", usage=usage, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="a YAML file of these options")
     parameters = inspect.signature(function).parameters
     groups = {
@@ -42,13 +43,12 @@ def call(function: Callable[..., None], command: str, options: list[str]) -> Non
 def _by_name(function: Callable[..., None], command: str, options: list[str]) -> list[str]:
     """Words to `--name=word`, and `--flag` to `--flag=true`."""
     words = list(takewhile(lambda option: not option.startswith("-"), options))
-    parameters = inspect.signature(function).parameters
-    needed = [parameter for parameter in parameters.values() if parameter.default is parameter.empty]
+    parameters, needed = inspect.signature(function).parameters, _needed(function)
     flags = {f"--{parameter.name}" for parameter in parameters.values() if parameter.annotation is bool}
     rest = options[len(words) :]
     named = [f"{option}=true" if option in flags else option for option in rest]
     if not set(rest) & {"-h", "--help", "--print_config"} and "--config" not in rest:
-        usage = " ".join(p.name.upper() + " ..." * _is_list(p) for p in needed)
+        usage = _words(function)
         if len(words) < len(needed):
             raise InputError(f"{needed[len(words)].name.upper()} is missing: vsae {command} {usage}.")
         if len(words) > len(needed) and not _is_list(needed[-1]):
@@ -57,6 +57,16 @@ def _by_name(function: Callable[..., None], command: str, options: list[str]) ->
         last = len(needed) - 1
         words = [*words[:last], json.dumps(words[last:])]
     return [*(f"--{p.name}={word}" for p, word in zip(needed, words, strict=False)), *named]
+
+
+def _needed(function: Callable[..., None]) -> list[inspect.Parameter]:
+    parameters = inspect.signature(function).parameters.values()
+    return [parameter for parameter in parameters if parameter.default is parameter.empty]
+
+
+def _words(function: Callable[..., None]) -> str:
+    """What comes before the options: `RUN DIRECTORY`, or `RUNS ...`."""
+    return " ".join(parameter.name.upper() + " ..." * _is_list(parameter) for parameter in _needed(function))
 
 
 def _is_list(parameter: inspect.Parameter) -> bool:
