@@ -1,5 +1,6 @@
 """Where an autoencoder's activations come from: the language model, the hook, and how text becomes sequences."""
 
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import NoneType
@@ -24,6 +25,8 @@ KINDS: dict[str, tuple[type, ...]] = {
     "cache_dir": (str, NoneType),
 }
 MINIMA = {"context_length": 1, "drop_positions": 0, "lm_batch_sequences": 1, "max_tokens": 1}
+# Names without an owner are not told from "bundled" and the like.
+HUB_NAME = re.compile(r"\w[\w.-]{0,95}/[\w.-]{1,96}", re.ASCII)
 TEXTS: dict[str, type[Any]] = {cls.__name__: cls for cls in (BundledText, HuggingFaceText, TextFiles)}
 
 
@@ -88,6 +91,23 @@ class Provenance:
         if name not in TEXTS:
             raise InputError(f"text: {name!r} is not one of {', '.join(TEXTS)}.")
         return cast(TextSource, TEXTS[name](**(self.text.get("init_args") or {})))
+
+
+def is_on_hub(name: str) -> bool:
+    """Whether a name is owner/name on the Hugging Face hub, and no path here."""
+    return HUB_NAME.fullmatch(name) is not None and not Path(name).exists()
+
+
+def is_public(text: Any) -> bool:
+    """Whether a text, as YAML has it, is the bundled one or a dataset of the hub, whatever a stranger wrote there.
+
+    Arguments of `datasets.load_dataset` can name local files, and folders to write to.
+    """
+    found = text if isinstance(text, dict) else {}
+    name, arguments = str(found.get("class_path")).rpartition(".")[2], found.get("init_args") or {}
+    if name == HuggingFaceText.__name__ and isinstance(arguments, dict):
+        return is_on_hub(str(arguments.get("path"))) and not arguments.get("load_args")
+    return text is None or name == BundledText.__name__
 
 
 def require_language_model(path: Path, training: dict[str, Any]) -> None:

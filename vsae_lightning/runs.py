@@ -1,4 +1,4 @@
-"""Run folders: the newest, and the newest with a configuration."""
+"""Run folders: where a name says, the newest, and the newest with a configuration."""
 
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,18 @@ def newest_trained(root: Path) -> Path:
     if not trained:
         raise InputError(f"RUN: there is no run in {root} yet; vsae fit makes one.")
     return trained[-1].parents[1]
+
+
+def place_of(run: str) -> tuple[Path, str | None]:
+    """Where RUN, `last`, or either with `:MEMBER` after it, is; and the member.
+
+    Raises:
+        InputError: There is no last run.
+    """
+    path, _, member = run.rpartition(":")
+    if not path or Path(run).exists():
+        path, member = run, ""
+    return newest_trained(LOGS) if path == "last" else Path(path), member or None
 
 
 def run_of(path: Path) -> Path:

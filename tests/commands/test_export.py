@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,11 +52,12 @@ def test_an_exported_run_is_a_subject_like_the_run(name: str, run: Path, desk: P
     assert all(path.stat().st_mode & 0o077 == 0o044 for path in folder.iterdir())
     x = 10 * torch.randn(50, 32)
     trained = open_subject(str(run))
-    exported = open_subject("deep/exported", cache_dir=trained.provenance.cache_dir)
+    exported = open_subject("deep/exported", model_name=trained.provenance.model_name)  # its name alone is kept
     assert torch.allclose(exported.autoencoder(x), trained.autoencoder(x), rtol=1e-5, atol=1e-4)
-    assert exported.provenance == trained.provenance
-    assert exported.training == trained.training
+    assert exported.provenance == replace(trained.provenance, cache_dir=None, text=None)
+    assert exported.training["model"] == trained.training["model"]
     assert exported.training["model"]["init_args"]["kl_weight"] == 0.05
+    assert str(run.parents[2].parent) not in json.dumps(exported.training)
     assert exported.folder.resolve() == folder
     assert exported.name == "exported"
 
@@ -106,6 +108,7 @@ def test_the_card_says_what_it_is_and_how_to_load_it(run: Path, desk: Path) -> N
         (["RUN", "file"], "DIR: 'file' is a file; give a folder."),
         (["nowhere", "new"], "nowhere: no such file or folder; give a run folder"),
         (["RUN", "new", "--push_to_hub", "a b"], "push_to_hub: 'a b' is no name on the hub; give owner/name."),
+        (["RUN", "new", "--push_to_hub", "name"], "push_to_hub: 'name' is no name on the hub; give owner/name."),
         (["RUN", "new", "--push_to_hub", "a/b"], "push_to_hub: there is no token for the hub; set HF_TOKEN"),
         (["dense", "new"], "format: Dense cannot be expressed by other libraries: its latents may be negative"),
         (["RUN"], "DIRECTORY is missing: vsae export RUN DIRECTORY."),
@@ -178,6 +181,48 @@ def test_metadata_of_a_stranger_are_looked_at(option: str, value: object, expect
     assert str(error.value) == expected
 
 
+TEXT_OF_HUB = {"class_path": "vsae_lightning.HuggingFaceText", "init_args": {"path": "owner/name", "split": "train"}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        {"class_path": "vsae_lightning.TextFiles", "init_args": {"paths": "SECRET"}},
+        {"class_path": "HuggingFaceText", "init_args": {"path": "text", "load_args": {"data_files": "SECRET"}}},
+        {"class_path": "HuggingFaceText", "init_args": {"path": "text"}},
+        {"class_path": "HuggingFaceText", "init_args": {"path": "own/folder"}},
+        {"class_path": "HuggingFaceText", "init_args": {"path": "../a"}},
+        {"class_path": "HuggingFaceText", "init_args": {"path": "owner/name", "load_args": {"cache_dir": "SECRET"}}},
+        {"class_path": "HuggingFaceText", "init_args": ["owner/name"]},
+    ],
+)
+def test_a_stranger_chooses_no_local_file(
+    text: dict[str, object], desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (desk / "SECRET").write_text("a secret")
+    (desk / "own" / "folder").mkdir(parents=True)
+    known = {"model_name": "bundled", "hook_name": "blocks.0.hook_resid_post", "cache_dir": "SECRET", "text": text}
+    vl.save(vl.SparseAutoencoder(32, 64, vl.TopK(4)), "strange", {"provenance": known})
+    subject = open_subject("strange")
+    assert (subject.provenance.text, subject.provenance.cache_dir) == (None, None)
+    expected = (
+        "note: strange: its text is not of the hub, and an export chooses no local files; the bundled one is read\n"
+    )
+    assert capsys.readouterr().out == expected
+
+
+@pytest.mark.parametrize("text", [None, {"class_path": "vsae_lightning.BundledText"}, TEXT_OF_HUB])
+def test_a_public_text_of_an_export_is_read(
+    text: dict[str, object] | None, desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = {"model_name": "bundled", "hook_name": "blocks.0.hook_resid_post", "cache_dir": "there", "text": text}
+    vl.save(vl.SparseAutoencoder(32, 64, vl.TopK(4)), "strange", {"provenance": known})
+    assert open_subject("strange").provenance.text == text
+    assert open_subject("strange").provenance.cache_dir is None
+    assert open_subject("strange", cache_dir="here").provenance.cache_dir == "here"
+    assert capsys.readouterr().out == ""
+
+
 def upload(run: Path, desk: Path, address: str) -> subprocess.CompletedProcess[str]:
     """In a process of its own: huggingface_hub reads its settings when it is imported."""
     settings = {"HF_ENDPOINT": address, "HF_TOKEN": "hf_test", "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(desk / "hub")}
@@ -197,6 +242,7 @@ def test_a_hub_receives_the_folder(run: Path, desk: Path) -> None:
     assert hub.commits == ["Export of vsae_lightning"]
     written = {path.name: path.read_bytes() for path in (desk / "exported").iterdir()}
     assert hub.files == written
+    assert not any(str(run.parents[2]).encode() in content for content in hub.files.values())  # pytest's folder
     assert len(hub.large) == 1  # the weights, by git LFS
     assert "`hf download owner/name --local-dir FOLDER`" in written["README.md"].decode()
     assert f"uploaded: {hub.address}/owner/name" in done.stdout

@@ -11,6 +11,8 @@ from vsae_lightning.autoencoders.storage import save
 from vsae_lightning.errors import InputError
 from vsae_lightning.evaluation import stability as module
 from vsae_lightning.evaluation.stability import Stability, alive_latents, load_other, stability
+from vsae_lightning.interop import saelens
+from vsae_lightning.origin import Origin
 
 CPU = torch.device("cpu")
 
@@ -51,6 +53,16 @@ def test_a_latent_that_fires_once_is_alive() -> None:
     batches = [torch.tensor([[1.0, 0.0, -1.0]]), torch.tensor([[1.0, -2.0, 0.0], [-1.0, 0.0, 0.5]])]
     alive = alive_latents([autoencoder, wider], batches)
     assert [fired.tolist() for fired in alive] == [[True, False, True], [False, True, False, True]]
+
+
+def test_an_export_of_another_library_and_the_last_run(
+    tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    autoencoder = SparseAutoencoder(3, 5, ReLU())
+    saelens.write(tmp_path, autoencoder, Origin({}, {}, {}, {}))
+    assert torch.allclose(load_other(str(tmp_path), CPU).W_dec, autoencoder.W_dec)
+    monkeypatch.chdir(run.parents[1])
+    assert torch.equal(load_other("last", CPU).W_dec, load_other(str(run), CPU).W_dec)
 
 
 def test_another_run_by_its_path(tmp_path: Path, run: Path) -> None:

@@ -11,13 +11,13 @@ from vsae_lightning.files import replacing_folder
 from vsae_lightning.interop import dictionary_learning, hub, saelens
 from vsae_lightning.interop.inference import deployed
 from vsae_lightning.interop.model_card import model_card
+from vsae_lightning.interop.public import public
 from vsae_lightning.loading import load, origin_of
 from vsae_lightning.origin import Origin
 from vsae_lightning.provenance import Provenance
 
 Format = Literal["saelens", "dictionary_learning", "safetensors"]
 CARD = "README.md"
-CACHE = "cache_dir"
 FILES = {
     "saelens": (saelens.CONFIG, saelens.WEIGHTS),
     "dictionary_learning": (dictionary_learning.CONFIG, dictionary_learning.WEIGHTS),
@@ -37,7 +37,8 @@ def export(
 ) -> None:
     """Write an autoencoder for another library, which computes with it in evaluation what it computes here.
 
-    A vSAE is written as its posterior mean; everything else that is known goes into the metadata.
+    A vSAE is written as its posterior mean; everything else that is known goes into the metadata, but for what is of
+    this machine: no folder, logger or token of the training's configuration, and of local files the names alone.
 
     Args:
         run: A run folder, a checkpoint, an exported folder of ours or of another library, or `last`.
@@ -46,7 +47,8 @@ def export(
         member: Which member of an ensemble.
         model_name: The language model, where it is not known, or by another name than in training.
         hook_name: The hook, where it is not known.
-        push_to_hub: A name on the Hugging Face hub, owner/name, to upload the folder to.
+        push_to_hub: A name on the Hugging Face hub, owner/name, to upload the folder to; what is made there is public,
+            unless the owner's settings say otherwise.
         force: Replace an export that is there already.
     """
     path, folder = path_of(run), Path(directory)
@@ -71,11 +73,11 @@ def export(
 
 
 def _known(origin: Origin, autoencoder: SparseAutoencoder, model_name: str | None, hook_name: str | None) -> Origin:
-    """What is known, with what was given, and without what is of this machine alone."""
+    """What is known, with what was given, as it may be published."""
     given = {"model_name": model_name, "hook_name": hook_name}
     known = origin.provenance | {name: value for name, value in given.items() if value is not None}
-    provenance = {name: known[name] for name in Provenance.__dataclass_fields__ if name in known and name != CACHE}
-    return origin._replace(provenance=provenance, autoencoder=origin.autoencoder or autoencoder.config())
+    provenance = {name: known[name] for name in Provenance.__dataclass_fields__ if name in known}
+    return public(origin._replace(provenance=provenance, autoencoder=origin.autoencoder or autoencoder.config()))
 
 
 def _require_free(folder: Path, force: bool) -> None:

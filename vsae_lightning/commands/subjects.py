@@ -8,7 +8,7 @@ import torch
 from vsae_lightning.errors import InputError
 from vsae_lightning.evaluation.subject import Subject
 from vsae_lightning.loading import is_export, load, origin_of
-from vsae_lightning.provenance import Provenance, require_language_model
+from vsae_lightning.provenance import Provenance, is_public, require_language_model
 from vsae_lightning.runs import LOGS, newest_trained, run_of
 
 
@@ -16,7 +16,9 @@ def open_subject(run: str, member: str | None = None, device: str = "cpu", **cha
     """The autoencoder of RUN with what it was trained on.
 
     Of another library's export that is no more than the language model, the hook and the length of sequences: the
-    text is then the bundled one.
+    text is then the bundled one. An export may be a stranger's, so its metadata choose no folder to write to and no
+    local file to read: its `cache_dir` is passed over, and so, with a note, is a text that is neither the bundled one
+    nor a dataset of the hub without `load_args`.
 
     Args:
         run: A run folder, a checkpoint, an exported folder, or "last".
@@ -36,7 +38,7 @@ def open_subject(run: str, member: str | None = None, device: str = "cpu", **cha
     if not exported:
         require_language_model(path, origin.training)
     given = {name: value for name, value in changes.items() if value is not None}
-    known = origin.provenance | given
+    known = (_of_export(origin.provenance, run) if exported else origin.provenance) | given
     for name in ("model_name", "hook_name"):
         if name not in known:
             raise InputError(f"RUN: {run!r} does not say which {name} it is for; give --{name}.")
@@ -47,6 +49,15 @@ def open_subject(run: str, member: str | None = None, device: str = "cpu", **cha
 def path_of(run: str) -> Path:
     """Where RUN is."""
     return newest_trained(LOGS) if run == "last" else Path(run)
+
+
+def _of_export(provenance: dict[str, Any], run: str) -> dict[str, Any]:
+    """What of the metadata of an export is acted on."""
+    known = {name: value for name, value in provenance.items() if name != "cache_dir"}
+    if isinstance(known.get("text"), dict) and not is_public(known["text"]):
+        print(f"note: {run}: its text is not of the hub, and an export chooses no local files; the bundled one is read")
+        known["text"] = None
+    return known
 
 
 def _device(name: str) -> torch.device:

@@ -21,7 +21,7 @@ from vsae_lightning.config_files import read_config
 from vsae_lightning.errors import InputError, did_you_mean
 from vsae_lightning.loading import is_export, load, origin_of
 from vsae_lightning.log_keys import log_key
-from vsae_lightning.runs import CHECKPOINT, LOGS, newest_trained, run_of
+from vsae_lightning.runs import CHECKPOINT, place_of, run_of
 
 Which = tuple[Path, str | None]
 
@@ -66,16 +66,13 @@ def gather(runs: list[str]) -> list[Entry]:
 
 def _place(run: str) -> Which:
     """Where RUN is, and the member after its colon."""
-    path, _, member = run.rpartition(":")
-    if not path or Path(run).exists():
-        path, member = run, ""
-    place = newest_trained(LOGS) if path == "last" else Path(path)
+    place, member = place_of(run)
     if not place.exists():
         raise InputError(
             f"RUN: {run!r} does not exist; give a run folder such as lightning_logs/version_0, a checkpoint, "
             "an exported folder, or last."
         )
-    return place, member or None
+    return place, member
 
 
 def _of_place(run: str, place: Path, member: str | None) -> dict[Which, Entry]:

@@ -1,7 +1,6 @@
 """How alike two dictionaries are, such as those of two seeds."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -9,10 +8,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vsae_lightning.autoencoders.base import SparseAutoencoder
-from vsae_lightning.autoencoders.storage import load
 from vsae_lightning.evaluation.firing import ActiveSets
+from vsae_lightning.loading import load
 from vsae_lightning.metrics.dictionary import match_latents
 from vsae_lightning.metrics.directions import mmcs
+from vsae_lightning.runs import place_of
 
 MATCHED_AT_MOST = 8192  # latents; the matching takes the square of it in memory, and the cube in time
 SHARED = 0.7
@@ -45,13 +45,13 @@ def stability(a: Float[Tensor, "n d_in"], b: Float[Tensor, "m d_in"]) -> Stabili
 
 
 def load_other(named: str, device: torch.device) -> SparseAutoencoder:
-    """`RUN`, or `RUN:MEMBER` of an ensemble.
+    """A run, a checkpoint, an export of ours or of another library, or `last`; or `RUN:MEMBER` of an ensemble.
 
     Raises:
         InputError: It is none.
     """
-    run, colon, member = named.rpartition(":")
-    return load(named, device) if Path(named).exists() or not colon else load(run, device, member)
+    place, member = place_of(named)
+    return load(place, device, member)
 
 
 @torch.no_grad()

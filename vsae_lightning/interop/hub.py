@@ -16,14 +16,19 @@ def require_ready(repo: str) -> None:
 
     try:
         validate_repo_id(repo)
+        has_owner = "/" in repo
     except HFValidationError:
-        raise InputError(f"push_to_hub: {repo!r} is no name on the hub; give owner/name.") from None
+        has_owner = False
+    if not has_owner:
+        raise InputError(f"push_to_hub: {repo!r} is no name on the hub; give owner/name.")
     if huggingface_hub.get_token() is None:
         raise InputError("push_to_hub: there is no token for the hub; set HF_TOKEN, or log in with `hf auth login`.")
 
 
 def push(folder: Path, files: list[str], repo: str) -> str:
     """Upload files of a folder in one commit, into a repository that is made if there is none; gives its address.
+
+    What is made is public, unless the settings of its owner on the hub say otherwise.
 
     Raises:
         InputError: The hub cannot be reached, or refuses.

@@ -1,15 +1,13 @@
 """The README.md of an export: what it is, how good, and how three libraries load it."""
 
-import re
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from vsae_lightning.autoencoders.base import SparseAutoencoder
 from vsae_lightning.origin import Origin
+from vsae_lightning.provenance import is_on_hub
 
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # names without an owner are not told from "bundled" and the like
 LIBRARIES = {"saelens": "saelens", "dictionary_learning": "dictionary_learning", "safetensors": "vsae_lightning"}
 OWN_LOADING = """\
 import vsae_lightning as vl
@@ -55,7 +53,7 @@ def model_card(autoencoder: SparseAutoencoder, origin: Origin, written_as: str, 
 
 def _front_matter(origin: Origin, written_as: str) -> dict[str, Any]:
     model = str(origin.provenance.get("model_name"))
-    base = {"base_model": model} if HUB_NAME.fullmatch(model) and not Path(model).exists() else {}
+    base = {"base_model": model} if is_on_hub(model) else {}
     tags = ("sparse-autoencoder", "mechanistic-interpretability", LIBRARIES[written_as], LIBRARIES["safetensors"])
     return {
         "library_name": LIBRARIES[written_as],
