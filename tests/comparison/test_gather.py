@@ -37,13 +37,29 @@ def test_results_of_evaluations_in_folders_and_flat(tmp_path: Path) -> None:
     theirs = run / "evaluation" / "saebench" / "x" / "run_custom_sae_eval_results.json"
     theirs.write_text(theirs.read_text().replace("saebench/x", "scr"))
     (entry,) = gather([str(run)])
-    assert entry.values["explained_variance"] == {"core": 0.7}
+    assert entry.values["explained_variance_saebench"] == {"core": 0.7}
+    assert "explained_variance" not in entry.values
     assert entry.values["cosine"] == {"core": 0.8}
     assert entry.values["alive_fraction"] == {"core": 0.9}
     assert entry.values["tpp_unintended_5"] == {"tpp": 0.1}
     assert entry.values["geometry/mean cosine"] == {"geometry": 0.2}
     assert entry.values["scr_2"] == {"scr": 0.4, "saebench scr": 0.5}  # of ours the later
     assert entry.missing == [f"vsae evaluate {run} --suite probing,absorption,meta,robustness"]
+
+
+def test_explained_variance_is_never_that_of_saebenchs_formula(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", model(), test={"test/explained_variance": 0.6, "test/cosine": 0.9})
+    quality = {"reconstruction_quality": {"explained_variance": 0.7, "cossim": 0.8}, "misc": {"frac_alive": 0.5}}
+    ours = write_result(run, "core", "run", quality)
+    content = json.loads(ours.read_text())
+    content["eval_result_unstructured"]["by_definition"] = {"explained_variance": 0.65, "cosine": 0.85}
+    ours.write_text(json.dumps(content))
+    write_result(run, "core", "run", quality, flat=True, by="5f3a")
+    (entry,) = gather([str(run)])
+    assert entry.values["explained_variance"] == {"test": 0.6, "core": 0.65}
+    assert entry.values["explained_variance_saebench"] == {"core": 0.7, "saebench core": 0.7}
+    assert entry.values["cosine"] == {"test": 0.9, "core": 0.85, "saebench core": 0.8}
+    assert entry.values["alive_fraction"] == {"core": 0.5, "saebench core": 0.5}
 
 
 def test_what_would_make_the_rest(tmp_path: Path) -> None:

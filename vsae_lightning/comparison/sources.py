@@ -73,11 +73,13 @@ def values_of(logged: Contents, member: str, evaluated: Contents) -> Values:
         for quantity in KNOWN:
             put(quantity.key, source, of_stage.get(quantity.logged))
     flat = {source: _flat(result) for source, result in evaluated.items()}
+    by_definition = _unstructured(evaluated.get("core", {}), "by_definition")
     for quantity in KNOWN:
         for source in sources_of(quantity.suite):
             put(quantity.key, source, flat.get(source, {}).get(quantity.metric))
+        put(quantity.key, "core", by_definition.get(quantity.logged))
     for type_id in WITH_HEADLINE:
-        for name, value in _headline(evaluated.get(type_id, {})).items():
+        for name, value in _unstructured(evaluated.get(type_id, {}), "headline").items():
             put(headline(type_id, name).key, type_id, value)
     return values
 
@@ -96,8 +98,10 @@ def _flat(result: dict[str, Any]) -> dict[str, Any]:
     return {name: value for metrics in found if isinstance(metrics, dict) for name, value in metrics.items()}
 
 
-def _headline(result: dict[str, Any]) -> dict[str, Any]:
-    told = (result.get("eval_result_unstructured") or {}).get("headline")
+def _unstructured(result: dict[str, Any], part: str) -> dict[str, Any]:
+    """What our own results have beside SAEBench's schema."""
+    parts = result.get("eval_result_unstructured")
+    told = parts.get(part) if isinstance(parts, dict) else None
     return told if isinstance(told, dict) else {}
 
 
