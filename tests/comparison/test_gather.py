@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from run_folders import model, write_result, write_run
 from vsae_lightning.autoencoders.base import SparseAutoencoder
@@ -95,6 +96,12 @@ def test_members_of_an_ensemble(tmp_path: Path) -> None:
         gather([f"{run}:c"])
 
 
+def checkpoint(path: Path, tokens: int) -> None:
+    """A checkpoint of so many tokens, without weights."""
+    described = {"hyper_parameters": {"_class_path": "x"}, "state_dict": {}, "autoencoder": {}}
+    torch.save({**described, "tokens_seen": tokens}, path)
+
+
 def exported(folder: Path, metrics: dict[str, float]) -> Path:
     """An export of 6 latents in 4 dimensions, that was tested in its run."""
     origin = {"provenance": {}, "training": {}, "metrics": metrics, "autoencoder": {}}
@@ -124,11 +131,25 @@ def test_an_export_of_which_nothing_is_known_says_what_makes_it_known(tmp_path: 
 def test_metrics_of_another_checkpoint_are_not_those_of_this_one(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", model(), test={"test/l0": 8.0}, fit={"val/l0": 7.0})
     content = json.loads((run / "test.json").read_text())
-    (run / "test.json").write_text(json.dumps({**content, "checkpoint": "checkpoints/step=5.ckpt"}))
+    of_step_5 = {"checkpoint": "checkpoints/step=5.ckpt", "train/tokens": 100}
+    (run / "test.json").write_text(json.dumps({**content, **of_step_5}))
+    (run / "fit.json").write_text(json.dumps({**json.loads((run / "fit.json").read_text()), "train/tokens": 200}))
     (run / "checkpoints").mkdir()
-    (run / "checkpoints" / "step=5.ckpt").touch()
+    checkpoint(run / "checkpoints" / "step=5.ckpt", tokens=100)
+    checkpoint(run / "checkpoints" / "last.ckpt", tokens=200)
     assert gather([str(run)])[0].values["l0"] == {"fit": 7.0}
     assert gather([str(run / "checkpoints" / "step=5.ckpt")])[0].values["l0"] == {"test": 8.0}
+
+
+def test_a_test_from_before_the_run_went_on_is_not_shown(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", model(), test={"test/l0": 8.0}, fit={"val/l0": 7.0})
+    for name, tokens in (("test.json", 100), ("fit.json", 200)):
+        (run / name).write_text(json.dumps({**json.loads((run / name).read_text()), "train/tokens": tokens}))
+    (run / "checkpoints").mkdir()
+    checkpoint(run / "checkpoints" / "last.ckpt", tokens=200)
+    (entry,) = gather([str(run)])
+    assert entry.values["l0"] == {"fit": 7.0}
+    assert entry.missing[0] == f"vsae test {run}"
 
 
 def test_numbers_that_are_none_are_missing(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from vsae_lightning.comparison.quantities import KNOWN, TYPE_IDS, WITH_HEADLINE,
 from vsae_lightning.errors import InputError
 from vsae_lightning.evaluation.results import FOLDER
 from vsae_lightning.log_keys import log_key
+from vsae_lightning.origin import of_checkpoint
 
 STAGES = (("test", "test.json", "test"), ("validate", "validate.json", "val"), ("fit", "fit.json", "val"))
 # In the order in which they are preferred.
@@ -20,14 +21,10 @@ Contents = dict[str, dict[str, Any]]
 Values = dict[str, dict[str, float]]
 
 
-def read_metrics(folder: Path, checkpoint: str) -> Contents:
+def read_metrics(folder: Path, checkpoint: Path) -> Contents:
     """The metrics files of one checkpoint, by what wrote them."""
     found = {source: read_json(folder / name) for source, name, _ in STAGES if (folder / name).is_file()}
-    return {
-        source: content
-        for source, content in found.items()
-        if Path(str(content.get("checkpoint", checkpoint))).name == checkpoint
-    }
+    return of_checkpoint(found, checkpoint)
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
