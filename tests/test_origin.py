@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+import pytest
+import torch
+
 from vsae_lightning.origin import Origin, origin_of_run
 
 CONFIG = """
@@ -14,9 +17,6 @@ data:
 
 
 def folder_of(tmp_path: Path, data: str = "ActivationDataModule") -> Path:
-    (tmp_path / "checkpoints").mkdir()
-    for name in ("last.ckpt", "other.ckpt"):
-        (tmp_path / "checkpoints" / name).touch()
     (tmp_path / "config.yaml").write_text(CONFIG % data)
     fit = {"val/a/l0": 1.0, "val/b/l0": 2.0, "val/epoch": 0.0, "train/a/loss": 3.0, "checkpoint": "x/last.ckpt"}
     test = {"test/a/l0": 4.0, "test/b/l0": 5.0, "checkpoint": "x/last.ckpt", "seed": 3}
@@ -35,6 +35,19 @@ def test_another_checkpoint_has_no_metrics_of_the_last(tmp_path: Path) -> None:
     run = folder_of(tmp_path)
     assert origin_of_run(run / "checkpoints" / "last.ckpt", "b").metrics == {"val/l0": 2.0, "test/l0": 5.0}
     assert origin_of_run(run / "checkpoints" / "other.ckpt", "b").metrics == {}
+
+
+@pytest.mark.parametrize("is_ensemble", [False, True])
+def test_metrics_from_before_the_run_went_on_are_not_of_its_checkpoint(tmp_path: Path, is_ensemble: bool) -> None:
+    run = folder_of(tmp_path)
+    for file, tokens in (("fit.json", 200), ("test.json", 100)):
+        content = json.loads((run / file).read_text())
+        (run / file).write_text(json.dumps({**content, "train/tokens": tokens}))
+    described = {"hyper_parameters": {"_class_path": "x"}, "state_dict": {}, "global_step": 2}
+    seen = {"tokens_seen": 200, "autoencoder": {}}
+    (run / "checkpoints").mkdir()
+    torch.save(described | ({"members": {"a": seen}} if is_ensemble else seen), run / "checkpoints" / "last.ckpt")
+    assert origin_of_run(run, "a").metrics == {"val/l0": 1.0, "train/loss": 3.0}
 
 
 def test_provenance_is_that_of_live_activations_alone(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """What a folder says of an autoencoder besides its weights: where it comes from, and how good it was."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vsae_lightning.autoencoders.storage import describe_checkpoint, is_checkpoint
 from vsae_lightning.config_files import read_config
 from vsae_lightning.errors import InputError
 from vsae_lightning.log_keys import log_key
@@ -71,16 +73,33 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def of_checkpoint(contents: Mapping[str, dict[str, Any]], checkpoint: Path) -> dict[str, dict[str, Any]]:
+    """Of the contents of metrics files, those of this checkpoint as it is now: of its name and its tokens.
+
+    A run that goes on writes another checkpoint of the same name. Where there is none any more, the name decides.
+
+    Raises:
+        InputError: The checkpoint cannot be read.
+    """
+    named = {key: one for key, one in contents.items() if Path(str(one.get("checkpoint"))).name == checkpoint.name}
+    tokens = _tokens_seen(checkpoint) if named and is_checkpoint(checkpoint) else None
+    return {key: one for key, one in named.items() if tokens is None or one.get("train/tokens") == tokens}
+
+
+def _tokens_seen(checkpoint: Path) -> Any:
+    """Of a run, or of the first member of an ensemble, as metrics files have it."""
+    content = describe_checkpoint(checkpoint)
+    members = content.get("members")
+    first = next(iter(members.values()), content) if isinstance(members, dict) else content
+    return first.get("tokens_seen") if isinstance(first, dict) else None
+
+
 def _metrics(folder: Path, checkpoint: Path, member: str | None) -> dict[str, float]:
     """What the commands wrote beside the run of this very checkpoint."""
+    contents = {file: read_json(folder / file) for file in STAGES if (folder / file).is_file()}
     found: dict[str, float] = {}
-    for file, stages in STAGES.items():
-        if not (folder / file).is_file():
-            continue
-        content = read_json(folder / file)
-        if Path(str(content.get("checkpoint"))).name != checkpoint.name:
-            continue
-        for stage in stages:
+    for file, content in of_checkpoint(contents, checkpoint).items():
+        for stage in STAGES[file]:
             prefix = log_key(stage, member or "", "") + "/"
             found |= {
                 f"{stage}/{key.removeprefix(prefix)}": float(value)

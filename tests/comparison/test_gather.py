@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from run_folders import model, write_result, write_run
 from vsae_lightning.autoencoders.base import SparseAutoencoder
@@ -37,13 +38,29 @@ def test_results_of_evaluations_in_folders_and_flat(tmp_path: Path) -> None:
     theirs = run / "evaluation" / "saebench" / "x" / "run_custom_sae_eval_results.json"
     theirs.write_text(theirs.read_text().replace("saebench/x", "scr"))
     (entry,) = gather([str(run)])
-    assert entry.values["explained_variance"] == {"core": 0.7}
+    assert entry.values["explained_variance_saebench"] == {"core": 0.7}
+    assert "explained_variance" not in entry.values
     assert entry.values["cosine"] == {"core": 0.8}
     assert entry.values["alive_fraction"] == {"core": 0.9}
     assert entry.values["tpp_unintended_5"] == {"tpp": 0.1}
     assert entry.values["geometry/mean cosine"] == {"geometry": 0.2}
     assert entry.values["scr_2"] == {"scr": 0.4, "saebench scr": 0.5}  # of ours the later
     assert entry.missing == [f"vsae evaluate {run} --suite probing,absorption,meta,robustness"]
+
+
+def test_explained_variance_is_never_that_of_saebenchs_formula(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", model(), test={"test/explained_variance": 0.6, "test/cosine": 0.9})
+    quality = {"reconstruction_quality": {"explained_variance": 0.7, "cossim": 0.8}, "misc": {"frac_alive": 0.5}}
+    ours = write_result(run, "core", "run", quality)
+    content = json.loads(ours.read_text())
+    content["eval_result_unstructured"]["by_definition"] = {"explained_variance": 0.65, "cosine": 0.85}
+    ours.write_text(json.dumps(content))
+    write_result(run, "core", "run", quality, flat=True, by="5f3a")
+    (entry,) = gather([str(run)])
+    assert entry.values["explained_variance"] == {"test": 0.6, "core": 0.65}
+    assert entry.values["explained_variance_saebench"] == {"core": 0.7, "saebench core": 0.7}
+    assert entry.values["cosine"] == {"test": 0.9, "core": 0.85, "saebench core": 0.8}
+    assert entry.values["alive_fraction"] == {"core": 0.5, "saebench core": 0.5}
 
 
 def test_what_would_make_the_rest(tmp_path: Path) -> None:
@@ -79,6 +96,12 @@ def test_members_of_an_ensemble(tmp_path: Path) -> None:
         gather([f"{run}:c"])
 
 
+def checkpoint(path: Path, tokens: int) -> None:
+    """A checkpoint of so many tokens, without weights."""
+    described = {"hyper_parameters": {"_class_path": "x"}, "state_dict": {}, "autoencoder": {}}
+    torch.save({**described, "tokens_seen": tokens}, path)
+
+
 def exported(folder: Path, metrics: dict[str, float]) -> Path:
     """An export of 6 latents in 4 dimensions, that was tested in its run."""
     origin = {"provenance": {}, "training": {}, "metrics": metrics, "autoencoder": {}}
@@ -108,11 +131,25 @@ def test_an_export_of_which_nothing_is_known_says_what_makes_it_known(tmp_path: 
 def test_metrics_of_another_checkpoint_are_not_those_of_this_one(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", model(), test={"test/l0": 8.0}, fit={"val/l0": 7.0})
     content = json.loads((run / "test.json").read_text())
-    (run / "test.json").write_text(json.dumps({**content, "checkpoint": "checkpoints/step=5.ckpt"}))
+    of_step_5 = {"checkpoint": "checkpoints/step=5.ckpt", "train/tokens": 100}
+    (run / "test.json").write_text(json.dumps({**content, **of_step_5}))
+    (run / "fit.json").write_text(json.dumps({**json.loads((run / "fit.json").read_text()), "train/tokens": 200}))
     (run / "checkpoints").mkdir()
-    (run / "checkpoints" / "step=5.ckpt").touch()
+    checkpoint(run / "checkpoints" / "step=5.ckpt", tokens=100)
+    checkpoint(run / "checkpoints" / "last.ckpt", tokens=200)
     assert gather([str(run)])[0].values["l0"] == {"fit": 7.0}
     assert gather([str(run / "checkpoints" / "step=5.ckpt")])[0].values["l0"] == {"test": 8.0}
+
+
+def test_a_test_from_before_the_run_went_on_is_not_shown(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", model(), test={"test/l0": 8.0}, fit={"val/l0": 7.0})
+    for name, tokens in (("test.json", 100), ("fit.json", 200)):
+        (run / name).write_text(json.dumps({**json.loads((run / name).read_text()), "train/tokens": tokens}))
+    (run / "checkpoints").mkdir()
+    checkpoint(run / "checkpoints" / "last.ckpt", tokens=200)
+    (entry,) = gather([str(run)])
+    assert entry.values["l0"] == {"fit": 7.0}
+    assert entry.missing[0] == f"vsae test {run}"
 
 
 def test_numbers_that_are_none_are_missing(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_parts_have_a_row_per_group_and_no_part_is_empty(tmp_path: Path) -> None
 def test_the_paper_is_beside_them(tmp_path: Path) -> None:
     found = {part.title: part for part in parts([*three_seeds(tmp_path), *of_the_paper()])}
     rows = {row[0]: row for row in found["reconstruction"].rows}
-    assert rows["paper vSAE k=64"][1:6] == ["1", "0.8008", "0.8529", "-", "0.0490"]
+    assert rows["paper vSAE k=64"][1:7] == ["1", "-", "0.8008", "0.8529", "-", "0.0490"]
     assert [row[0] for row in found["SCR"].rows][2:] == [
         f"paper {x} k={k}" for x in ("TopK", "vSAE") for k in (256, 512)
     ]

@@ -87,7 +87,7 @@ def _of_place(run: str, place: Path, member: str | None) -> dict[Which, Entry]:
         known = f"its members are {', '.join(members)}" if members else "it is no ensemble"
         raise InputError(f"RUN: {run!r}: there is no member {member!r}; {known}.{did_you_mean(member, members)}")
     chosen: list[str | None] = [member] if member else [*members] or [None]
-    checkpoint = CHECKPOINT.name if place == folder else place.name
+    checkpoint = folder / CHECKPOINT if place == folder else place
     logged, results = read_metrics(folder, checkpoint), read_results(folder)
     curves = read_curves(folder, config)
     entries = {}

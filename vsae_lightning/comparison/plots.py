@@ -23,7 +23,9 @@ GREYS = ("#000000", "#767676")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star")
 MAX_POINTS = 300
 BY_KEY = {quantity.key: quantity for quantity in CORE}
-OVER_L0 = tuple(BY_KEY[key] for key in ("explained_variance", "ce_loss_score", "alive_fraction"))
+OVER_L0 = tuple(
+    BY_KEY[key] for key in ("explained_variance", "explained_variance_saebench", "ce_loss_score", "alive_fraction")
+)
 OVER_N: tuple[tuple[str, str, tuple[Quantity, ...]], ...] = (
     ("scr", "Spurious correlation removal", SCR),
     ("tpp", "Targeted probe perturbation", TPP),

@@ -21,13 +21,13 @@ CAVEATS = (
 CORE: dict[str, dict[str, tuple[float, ...]]] = {
     "TopK": {
         "ce_loss_score": (0.8824, 0.9412, 1.0294, 1.0294),
-        "explained_variance": (0.8242, 0.8633, 0.9062, 0.9570),
+        "explained_variance_saebench": (0.8242, 0.8633, 0.9062, 0.9570),
         "cosine": (0.8398, 0.8789, 0.9180, 0.9648),
         "alive_fraction": (0.9611, 0.8102, 0.9344, 0.9830),
     },
     "vSAE": {
         "ce_loss_score": (0.8529, 0.8824, 0.9412, 1.0294),
-        "explained_variance": (0.8008, 0.8516, 0.9062, 0.9414),
+        "explained_variance_saebench": (0.8008, 0.8516, 0.9062, 0.9414),
         "cosine": (0.8203, 0.8711, 0.9219, 0.9531),
         "alive_fraction": (0.0490, 0.0898, 0.1810, 0.3678),
     },

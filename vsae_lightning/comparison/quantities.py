@@ -16,8 +16,9 @@ class Quantity(NamedTuple):
         title: Of the column.
         axis: Of a plot, with the unit.
         suite: The evaluation of `vsae evaluate` that computes it, and the part of the table that shows it.
-        metric: In the results of that evaluation, as SAEBench names it.
-        logged: In test.json, validate.json and fit.json, below `test/` or `val/`; '' where they lack it.
+        metric: In the results of that evaluation, as SAEBench names it; '' where they lack it.
+        logged: In test.json, validate.json and fit.json, below `test/` or `val/`, and among the values by definition
+            of our own core results; '' where they lack it.
     """
 
     key: str
@@ -34,7 +35,14 @@ CORE = (
         "explained variance",
         "explained variance, fraction",
         "core",
+        "",
         "explained_variance",
+    ),
+    Quantity(
+        "explained_variance_saebench",
+        "explained variance, SAEBench's formula",
+        "explained variance by SAEBench's formula, fraction",
+        "core",
         "explained_variance",
     ),
     Quantity(

@@ -9,6 +9,7 @@ from vsae_lightning.comparison.quantities import KNOWN, TYPE_IDS, WITH_HEADLINE,
 from vsae_lightning.errors import InputError
 from vsae_lightning.evaluation.results import FOLDER
 from vsae_lightning.log_keys import log_key
+from vsae_lightning.origin import of_checkpoint
 
 STAGES = (("test", "test.json", "test"), ("validate", "validate.json", "val"), ("fit", "fit.json", "val"))
 # In the order in which they are preferred.
@@ -20,14 +21,10 @@ Contents = dict[str, dict[str, Any]]
 Values = dict[str, dict[str, float]]
 
 
-def read_metrics(folder: Path, checkpoint: str) -> Contents:
+def read_metrics(folder: Path, checkpoint: Path) -> Contents:
     """The metrics files of one checkpoint, by what wrote them."""
     found = {source: read_json(folder / name) for source, name, _ in STAGES if (folder / name).is_file()}
-    return {
-        source: content
-        for source, content in found.items()
-        if Path(str(content.get("checkpoint", checkpoint))).name == checkpoint
-    }
+    return of_checkpoint(found, checkpoint)
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
@@ -73,11 +70,13 @@ def values_of(logged: Contents, member: str, evaluated: Contents) -> Values:
         for quantity in KNOWN:
             put(quantity.key, source, of_stage.get(quantity.logged))
     flat = {source: _flat(result) for source, result in evaluated.items()}
+    by_definition = _unstructured(evaluated.get("core", {}), "by_definition")
     for quantity in KNOWN:
         for source in sources_of(quantity.suite):
             put(quantity.key, source, flat.get(source, {}).get(quantity.metric))
+        put(quantity.key, "core", by_definition.get(quantity.logged))
     for type_id in WITH_HEADLINE:
-        for name, value in _headline(evaluated.get(type_id, {})).items():
+        for name, value in _unstructured(evaluated.get(type_id, {}), "headline").items():
             put(headline(type_id, name).key, type_id, value)
     return values
 
@@ -96,8 +95,10 @@ def _flat(result: dict[str, Any]) -> dict[str, Any]:
     return {name: value for metrics in found if isinstance(metrics, dict) for name, value in metrics.items()}
 
 
-def _headline(result: dict[str, Any]) -> dict[str, Any]:
-    told = (result.get("eval_result_unstructured") or {}).get("headline")
+def _unstructured(result: dict[str, Any], part: str) -> dict[str, Any]:
+    """What our own results have beside SAEBench's schema."""
+    parts = result.get("eval_result_unstructured")
+    told = parts.get(part) if isinstance(parts, dict) else None
     return told if isinstance(told, dict) else {}
 
 
