@@ -86,6 +86,26 @@ def test_names_are_literal(tmp_path: Path) -> None:
     assert name in out.getvalue()
 
 
+def test_control_characters_of_a_stranger_reach_neither_terminal_nor_markdown(tmp_path: Path) -> None:
+    odd = "x\x1b[2J\n| forged | 1 |\x07"
+    runs = [
+        write_run(
+            tmp_path / str(k), model(k=k, **{odd: odd * k}), test={"test/l0": 8.0, "test/explained_variance": 0.5}
+        )
+        for k in (1, 2)
+    ]
+    write_result(runs[0], "geometry", "1", {}, {odd: 0.25})
+    found = parts(group(gather([*map(str, runs)])))
+    out = io.StringIO()
+    console = Console(file=out, width=200)
+    for table in rich_tables(found):
+        console.print(table)
+    text = markdown(found, [])
+    assert [part.header[2] for part in found if part.title == "geometry"] == ["x?[2J?| forged | 1 |?"]
+    assert not any(character in out.getvalue() + text for character in "\x1b\x07")
+    assert "\n| forged" not in text
+
+
 def test_json_has_every_seed_and_source(tmp_path: Path) -> None:
     groups = three_seeds(tmp_path)
     (first, second) = as_json(groups, ["note"], ["vsae test x"])["groups"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vsae_lightning import __version__
+from vsae_lightning.autoencoders.base import SparseAutoencoder
 from vsae_lightning.evaluation.evaluation import Evaluation, Scores
 from vsae_lightning.evaluation.subject import Subject
 from vsae_lightning.files import write_json
@@ -86,10 +87,15 @@ def plain(settings: Any) -> Any:
     return json.loads(json.dumps(settings, default=str))
 
 
-def _origin(subject: Subject) -> dict[str, Any]:
-    """What tells one autoencoder's results from another's, and this program's from SAEBench's."""
+def weights_digest(autoencoder: SparseAutoencoder) -> str:
+    """SHA-256 over the names and values of its weights, the same on every device."""
     digest = hashlib.sha256()
-    for name, value in sorted(subject.autoencoder.state_dict().items()):
+    for name, value in sorted(autoencoder.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return {"computed_by": f"vsae_lightning {__version__}", "weights_sha256": digest.hexdigest()}
+    return digest.hexdigest()
+
+
+def _origin(subject: Subject) -> dict[str, Any]:
+    """What tells one autoencoder's results from another's, and this program's from SAEBench's."""
+    return {"computed_by": f"vsae_lightning {__version__}", "weights_sha256": weights_digest(subject.autoencoder)}
