@@ -11,7 +11,11 @@ from vsae_lightning.autoencoders.base import SparseAutoencoder
 from vsae_lightning.autoencoders.storage import save
 from vsae_lightning.autoencoders.topk import TopK
 from vsae_lightning.comparison.gather import gather
+from vsae_lightning.comparison.groups import group
+from vsae_lightning.comparison.tables import notes
 from vsae_lightning.errors import InputError
+from vsae_lightning.evaluation.results import weights_digest
+from vsae_lightning.loading import load
 
 EVERYTHING = "core,probing,absorption,scr,tpp,meta,geometry,robustness"
 
@@ -102,10 +106,10 @@ def checkpoint(path: Path, tokens: int) -> None:
     torch.save({**described, "tokens_seen": tokens}, path)
 
 
-def exported(folder: Path, metrics: dict[str, float]) -> Path:
+def exported(folder: Path, metrics: dict[str, float], seed: int = 0) -> Path:
     """An export of 6 latents in 4 dimensions, that was tested in its run."""
     origin = {"provenance": {}, "training": {}, "metrics": metrics, "autoencoder": {}}
-    save(SparseAutoencoder(4, 6, TopK(5)), folder, origin)
+    save(SparseAutoencoder(4, 6, TopK(5), seed=seed), folder, origin)
     return folder
 
 
@@ -150,6 +154,31 @@ def test_a_test_from_before_the_run_went_on_is_not_shown(tmp_path: Path) -> None
     (entry,) = gather([str(run)])
     assert entry.values["l0"] == {"fit": 7.0}
     assert entry.missing[0] == f"vsae test {run}"
+
+
+def of_weights(result: Path, digest: str) -> None:
+    """Give a result the origin that ours have."""
+    content = json.loads(result.read_text())
+    content["eval_result_unstructured"]["origin"] = {"weights_sha256": digest}
+    result.write_text(json.dumps(content))
+
+
+def test_results_of_other_weights_are_left_out_and_told(tmp_path: Path) -> None:
+    folder = exported(tmp_path / "export", {"test/l0": 4.5})
+    before = weights_digest(load(folder))
+    for type_id in ("core", "scr"):
+        of_weights(write_result(folder, type_id, "export", {"a": {"l0": 5.0, "scr_metric_threshold_2": 0.5}}), before)
+    write_result(folder, "tpp", "export", {"a": {"tpp_threshold_2_total_metric": 0.25}}, by="5f3a")
+    (entry,) = gather([str(folder)])
+    assert entry.values["l0"] == {"core": 5.0, "test": 4.5}
+    assert entry.notes == []
+    exported(folder, {"test/l0": 4.5}, seed=1)
+    assert weights_digest(load(folder)) != before
+    (entry,) = gather([str(folder)])
+    assert entry.values == {"l0": {"test": 4.5}, "tpp_2": {"saebench tpp": 0.25}}
+    told = f"2 results of other weights are left out: vsae evaluate {folder} --suite core,scr makes them anew"
+    assert entry.notes == [told]
+    assert f"export: {told}" in notes(group([entry]))
 
 
 def test_numbers_that_are_none_are_missing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -84,6 +85,25 @@ def test_names_are_literal(tmp_path: Path) -> None:
     for table in rich_tables(parts(groups)):
         console.print(table)
     assert name in out.getvalue()
+
+
+def test_control_characters_of_a_stranger_reach_neither_terminal_nor_markdown(tmp_path: Path) -> None:
+    odd = "x\x1b[2J\n| forged | 1 |\x07"
+    runs = []
+    for k in (1, 2):
+        settings: dict[str, Any] = {odd: odd * k}
+        found = {"test/l0": 8.0, "test/explained_variance": 0.5}
+        runs.append(write_run(tmp_path / str(k), model(k=k, **settings), test=found))
+    write_result(runs[0], "geometry", "1", {}, {odd: 0.25})
+    found = parts(group(gather([*map(str, runs)])))
+    out = io.StringIO()
+    console = Console(file=out, width=200)
+    for table in rich_tables(found):
+        console.print(table)
+    text = markdown(found, [])
+    assert [part.header[2] for part in found if part.title == "geometry"] == ["x?[2J?| forged | 1 |?"]
+    assert not any(character in out.getvalue() + text for character in "\x1b\x07")
+    assert "\n| forged" not in text
 
 
 def test_json_has_every_seed_and_source(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vsae_lightning.autoencoders.storage import is_checkpoint
 from vsae_lightning.comparison.curves import CURVES, Curve, read_curves
 from vsae_lightning.comparison.quantities import TYPE_IDS
 from vsae_lightning.comparison.settings import Settings, described, members_of, printable, settings_of
@@ -16,9 +17,11 @@ from vsae_lightning.comparison.sources import (
     read_results,
     sources_of,
     values_of,
+    weights_of,
 )
 from vsae_lightning.config_files import read_config
 from vsae_lightning.errors import InputError, did_you_mean
+from vsae_lightning.evaluation.results import weights_digest
 from vsae_lightning.loading import is_export, load, origin_of
 from vsae_lightning.log_keys import log_key
 from vsae_lightning.runs import CHECKPOINT, place_of, run_of
@@ -38,6 +41,7 @@ class Entry:
             evaluation, after `saebench ` where its own code computed it.
         curves: By metric: value by tokens seen.
         missing: Commands that would make what is not there.
+        notes: What is there, and was left out.
     """
 
     name: str
@@ -46,6 +50,7 @@ class Entry:
     values: Values
     curves: dict[str, Curve]
     missing: list[str]
+    notes: list[str]
 
 
 def gather(runs: list[str]) -> list[Entry]:
@@ -92,29 +97,48 @@ def _of_place(run: str, place: Path, member: str | None) -> dict[Which, Entry]:
     curves = read_curves(folder, config)
     entries = {}
     for one in chosen:
-        evaluated = newest([result for result in results if owner(result, members) == one])
-        values = values_of(logged, one or "", evaluated)
+        own = [result for result in results if owner(result, members) == one]
+        current, told = _of_these_weights(own, checkpoint, one) if is_checkpoint(checkpoint) else (own, [])
+        values = values_of(logged, one or "", newest(current))
         keys = {key: log_key("train", one or "", key) for key in CURVES}
         drawn = {key: curves[name] for key, name in keys.items() if name in curves}
         if not values and not drawn:
             raise _nothing(folder, "test")
         name = printable(folder.resolve().name + (f":{one}" if one else ""))
         missing = _missing(folder, one, values, is_run=True)
-        entries[folder.resolve(), one] = Entry(name, *settings_of(config, one), values, drawn, missing)
+        entries[folder.resolve(), one] = Entry(name, *settings_of(config, one), values, drawn, missing, told)
     return entries
 
 
 def _of_export(folder: Path) -> Entry:
     name = printable(folder.resolve().name)
     origin = origin_of(folder)
-    values = values_of({"test": origin.metrics, "fit": origin.metrics}, "", newest(read_results(folder)))
+    current, told = _of_these_weights(read_results(folder), folder, None)
+    values = values_of({"test": origin.metrics, "fit": origin.metrics}, "", newest(current))
     if not values:
         raise _nothing(folder, "evaluate")
     missing = _missing(folder, None, values, is_run=False)
     if origin.training and not members_of(origin.training):
-        return Entry(name, *settings_of(origin.training, None), values, {}, missing)
+        return Entry(name, *settings_of(origin.training, None), values, {}, missing, told)
     described_as = origin.autoencoder or load(folder).config()
-    return Entry(name, described(described_as, name), (), values, {}, missing)
+    return Entry(name, described(described_as, name), (), values, {}, missing, told)
+
+
+def _of_these_weights(
+    results: list[dict[str, Any]], place: Path, member: str | None
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Without those of weights that were here before; and what tells of them."""
+    if not any(weights_of(result) for result in results):
+        return results, []
+    digest = weights_digest(load(place, member=member))
+    current = [result for result in results if weights_of(result) in (None, digest)]
+    stale = {result.get("eval_type_id") for result in results if result not in current}
+    if not stale:
+        return results, []
+    suites = [suite for suite, type_ids in TYPE_IDS.items() if stale.intersection(type_ids)]
+    count = len(results) - len(current)
+    told = f"{count} result{'s' * (count > 1)} of other weights {'are' if count > 1 else 'is'} left out"
+    return current, [f"{told}: {_evaluate(place, member, suites)} makes {'them' if count > 1 else 'it'} anew"]
 
 
 def _nothing(folder: Path, command: str) -> InputError:
@@ -128,7 +152,10 @@ def _missing(folder: Path, member: str | None, values: Values, is_run: bool) -> 
     untested = is_run and "test" not in sources
     if untested or (is_run and "ce_loss_score" in values):
         absent = [suite for suite in absent if suite != "core"]  # the test has its metrics
-    run = shlex.quote(str(folder))
+    evaluate = [_evaluate(folder, member, absent)] if absent else []
+    return [printable(f"vsae test {shlex.quote(str(folder))}")] * untested + evaluate
+
+
+def _evaluate(place: Path, member: str | None, suites: list[str]) -> str:
     of_member = f" --member {shlex.quote(member)}" if member else ""
-    evaluate = [f"vsae evaluate {run}{of_member} --suite {','.join(absent)}"] if absent else []
-    return [f"vsae test {run}"] * untested + evaluate
+    return printable(f"vsae evaluate {shlex.quote(str(place))}{of_member} --suite {','.join(suites)}")

@@ -50,6 +50,7 @@ class Group:
         curves: By metric, over tokens.
         nominal_l0: The k of a published autoencoder, whose L0 is not known.
         is_published: From the paper.
+        notes: What of its autoencoders was left out.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Group:
     curves: dict[str, list[Point]] = field(default_factory=dict)
     nominal_l0: float | None = None
     is_published: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def group(entries: Sequence[Entry]) -> list[Group]:
@@ -105,6 +107,7 @@ def _group(entries: Sequence[Entry], name: str, family: str, distinct: bool) -> 
         settings=entries[0].settings,
         values={key: _value(entries, key) for key in quantities},
         curves={key: curve for key in CURVES if (curve := _curve(entries, key))},
+        notes=tuple(f"{entry.name}: {note}" for entry in entries for note in entry.notes),
     )
 
 

@@ -40,6 +40,11 @@ def owner(result: dict[str, Any], members: list[str]) -> str | None:
     return max(fitting, key=len, default=None)
 
 
+def weights_of(result: dict[str, Any]) -> Any:
+    """The digest of the weights that one of our own results is of; SAEBench's own code writes none."""
+    return _unstructured(result, "origin").get("weights_sha256")
+
+
 def newest(results: list[dict[str, Any]]) -> Contents:
     """By source, the one that was computed last: by us, or by SAEBench's own code."""
     ordered = sorted(results, key=lambda result: _number(result.get("datetime_epoch_millis")) or 0.0)

@@ -20,7 +20,7 @@ from vsae_lightning.comparison.quantities import (
     Quantity,
     headline,
 )
-from vsae_lightning.comparison.settings import differing
+from vsae_lightning.comparison.settings import differing, printable
 from vsae_lightning.comparison.sources import STAGES
 
 PARTS: tuple[tuple[str, tuple[Quantity, ...]], ...] = (
@@ -47,7 +47,7 @@ class Part(NamedTuple):
 
 
 def parts(groups: Sequence[Group]) -> list[Part]:
-    """The table; a part is left out, but for the first, where no group has anything of it."""
+    """The table, each cell on one line; a part is left out, but for the first, where no group has anything of it."""
     own = [(type_id, _headlines(groups, type_id)) for type_id in WITH_HEADLINE]
     chosen = [
         (title, quantities)
@@ -62,7 +62,12 @@ def parts(groups: Sequence[Group]) -> list[Part]:
         )
         for title, quantities in chosen
     ]
-    return [*found, *_differences([group for group in groups if not group.is_published])]
+    several = [*found, *_differences([group for group in groups if not group.is_published])]
+    return [Part(part.title, _printable(part.header), [*map(_printable, part.rows)]) for part in several]
+
+
+def _printable(cells: Sequence[str]) -> list[str]:
+    return [printable(text) for text in cells]
 
 
 def _cells(group: Group, quantities: Sequence[Quantity]) -> list[str]:
@@ -101,6 +106,7 @@ def notes(groups: Sequence[Group]) -> list[str]:
         known = [seeds for seeds in group.seeds if seeds]
         if len(set(known)) < len(known):
             told.append(f"{group.name}: {', '.join(group.members)} share seeds: their spread is not that of seeds")
+        told += group.notes
     return told
 
 
