@@ -92,8 +92,8 @@ def test_control_characters_of_a_stranger_reach_neither_terminal_nor_markdown(tm
     runs = []
     for k in (1, 2):
         settings: dict[str, Any] = {odd: odd * k}
-        found = {"test/l0": 8.0, "test/explained_variance": 0.5}
-        runs.append(write_run(tmp_path / str(k), model(k=k, **settings), test=found))
+        logged = {"test/l0": 8.0, "test/explained_variance": 0.5}
+        runs.append(write_run(tmp_path / str(k), model(k=k, **settings), test=logged))
     write_result(runs[0], "geometry", "1", {}, {odd: 0.25})
     found = parts(group(gather([*map(str, runs)])))
     out = io.StringIO()
