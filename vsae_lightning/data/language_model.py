@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -49,7 +50,7 @@ class LanguageModel:
         self.d_in = self._width()
         self.bridge: Any = None
 
-    @property
+    @cached_property
     def tokenizer(self) -> "PreTrainedTokenizerFast":
         """The model's own fast tokenizer."""
         from transformers import AutoTokenizer
@@ -66,11 +67,15 @@ class LanguageModel:
             raise InputError(f"model_name: {self.model_name!r} has no fast tokenizer, which is needed.")
         return tokenizer
 
+    @property
+    def positions(self) -> int | None:
+        """The longest sequence it has positions for, in tokens; None where its config sets no limit."""
+        return getattr(self.config.get_text_config(), "max_position_embeddings", None)
+
     def require_positions(self, context_length: int) -> None:
         """Raise `InputError` where sequences are longer than the model has positions."""
-        most = getattr(self.config.get_text_config(), "max_position_embeddings", None)
-        if most is not None and context_length > most:
-            raise InputError(f"context_length is {context_length}; {self.model_name!r} has {most} positions.")
+        if self.positions is not None and context_length > self.positions:
+            raise InputError(f"context_length is {context_length}; {self.model_name!r} has {self.positions} positions.")
 
     def require_weights(self) -> None:
         """Raise `InputError` where a local model's weights are missing, torn or another's; none are loaded."""

@@ -155,7 +155,7 @@ def _batches_of_one_length(tokens: list[list[int]], batch_size: int) -> Iterator
 
 def _require_positions(subject: Subject, tokens: list[list[int]], template: Template) -> None:
     longest = max(map(len, tokens))
-    most = getattr(subject.model.config.get_text_config(), "max_position_embeddings", None)
+    most = subject.model.positions
     if most is not None and longest > most:
         raise InputError(
             f"absorption.icl_examples is {template.examples}: the prompts have up to {longest} tokens, "

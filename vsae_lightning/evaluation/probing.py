@@ -113,8 +113,7 @@ class Probing(Evaluation):
 
     def positions(self, subject: Subject) -> int:
         """Tokens of one text at most, BOS included."""
-        most = getattr(subject.model.config.get_text_config(), "max_position_embeddings", None)
-        return min(self.max_length, most or self.max_length)
+        return min(self.max_length, subject.model.positions or self.max_length)
 
     def scores(self, subject: Subject, track: Track) -> Scores:
         names = self.dataset_names()
