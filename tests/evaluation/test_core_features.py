@@ -4,7 +4,8 @@ from torch.nn.functional import cosine_similarity
 
 import vsae_lightning as vl
 from vsae_lightning.autoencoders.latents import DenseLatents, SparseLatents
-from vsae_lightning.evaluation.core_features import FeatureCounts, feature_details, largest_cosines, summary
+from vsae_lightning.evaluation.core_features import FeatureCounts, feature_details, summary
+from vsae_lightning.metrics.directions import largest_cosines
 
 # Rows of two sequences; latent 2 is negative in the last row, which is not firing.
 DENSE = torch.tensor([[1.0, 0.0, 0.0, 0.0], [2.0, 1.0, 0.0, 0.0], [3.0, 0.0, -1.0, 0.0]])

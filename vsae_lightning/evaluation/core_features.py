@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from vsae_lightning.autoencoders.base import SparseAutoencoder
 from vsae_lightning.autoencoders.latents import Latents, SparseLatents
+from vsae_lightning.metrics.directions import largest_cosines
 
-CHUNK = 512
 UNDEFINED = -1.0  # where SAEBench divides 0 by 0
 
 
@@ -39,18 +39,6 @@ class FeatureCounts:
     def tokens_per_sequence(self) -> Float[Tensor, " d_sae"]:
         """In how many tokens of a sequence, of those with any; -1 of a latent that never fired."""
         return torch.where(self.sequences > 0, self.tokens.double() / self.sequences, UNDEFINED)
-
-
-def largest_cosines(vectors: Float[Tensor, "d_sae d_in"]) -> Float[Tensor, " d_sae"]:
-    """The largest cosine of each vector with any other; the product is made in chunks, d_sae^2 numbers never are."""
-    unit = F.normalize(vectors.float(), dim=-1)
-    largest = []
-    for first in range(0, len(unit), CHUNK):
-        cosines = unit[first : first + CHUNK] @ unit.T
-        here = torch.arange(len(cosines), device=unit.device)
-        cosines[here, first + here] = -torch.inf
-        largest.append(cosines.amax(-1))
-    return torch.cat(largest)
 
 
 def feature_details(autoencoder: SparseAutoencoder, counts: FeatureCounts) -> list[dict[str, Any]]:

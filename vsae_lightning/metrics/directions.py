@@ -114,9 +114,13 @@ def mmcs(a: Float[Tensor, "n d_in"], b: Float[Tensor, "m d_in"]) -> float:
     return float(sum(cosines.mean() for cosines in nearest_cosines(a, b)) / 2)
 
 
+def largest_cosines(rows: Float[Tensor, "n d_in"]) -> Float[Tensor, " n"]:
+    """The largest cosine of every row with another; there are at least two."""
+    return torch.cat([cosine.amax(-1) for cosine in _cosines_with_others(rows, own=-torch.inf)])
+
+
 def _nearest_distance(rows: Float[Tensor, "n d_in"]) -> float:
-    nearest = torch.cat([cosine.amax(-1) for cosine in _cosines_with_others(rows, own=-1.0)])
-    return float((1 - nearest).mean())
+    return float((1 - largest_cosines(rows)).mean())
 
 
 def _cosines_with_others(rows: Float[Tensor, "n d_in"], own: float) -> Iterator[Float[Tensor, "some n"]]:
