@@ -9,7 +9,7 @@ from sklearn import metrics
 from vsae_lightning.autoencoders.base import SparseAutoencoder
 from vsae_lightning.autoencoders.topk import TopK
 from vsae_lightning.evaluation.absorption_probes import (
-    ProbeTraining,
+    LetterProbeTraining,
     before_plateau,
     f1_score,
     sparse_latents,
@@ -61,7 +61,7 @@ def test_probes_of_sparse_and_of_dense_features_are_the_same() -> None:
     draws = np.random.default_rng(0)
     dense = (draws.random((90, 12)) * (draws.random((90, 12)) > 0.6)).astype("float32")
     classes = torch.from_numpy(dense[:, :3].argmax(1))
-    training = ProbeTraining(batch_size=32, epochs=5, l1_decay=0.01)
+    training = LetterProbeTraining(batch_size=32, epochs=5, l1_decay=0.01)
     weights = []
     for features in (torch.from_numpy(dense), csr_matrix(dense)):
         torch.manual_seed(0)
@@ -73,7 +73,7 @@ def test_a_linear_probe_finds_what_is_linear_and_skips_classes_that_do_not_occur
     torch.manual_seed(0)
     classes = torch.arange(60) % 3 * 5  # 0, 5 and 10
     x = 5 * torch.nn.functional.one_hot(classes, 11).float() + 0.1 * torch.randn(60, 11)
-    probe = ProbeTraining(batch_size=20).fit(x, classes, torch.device("cpu"))
+    probe = LetterProbeTraining(batch_size=20).fit(x, classes, torch.device("cpu"))
     assert probe.weight.shape == (3, 11)
     scores = x @ probe.weight.T + probe.bias
     assert torch.equal(scores > 0, classes[:, None] == torch.tensor([0, 5, 10]))
@@ -86,7 +86,7 @@ def test_an_l1_silences_what_does_not_help() -> None:
     useless = {}
     for l1_decay in (0.0, 0.1):
         torch.manual_seed(0)
-        probe = ProbeTraining(batch_size=200, epochs=100, l1_decay=l1_decay).fit(x, classes, torch.device("cpu"))
+        probe = LetterProbeTraining(batch_size=200, epochs=100, l1_decay=l1_decay).fit(x, classes, torch.device("cpu"))
         assert probe.weight[0].argmax() == 0
         useless[l1_decay] = float(probe.weight[:, 2:].abs().sum())
     assert useless[0.1] < useless[0.0] / 2

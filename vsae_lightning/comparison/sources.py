@@ -36,7 +36,7 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
 def owner(result: dict[str, Any], members: list[str]) -> str | None:
     """The member that a result is named after: the longest that fits."""
     name = str(result["file"]).removesuffix("_eval_results.json").removesuffix("_custom_sae")
-    fitting = [one for one in members if name == one or name.endswith("_" + one.replace("/", "_"))]
+    fitting = [one for one in members if name == one or name.endswith(f"_{one}")]
     return max(fitting, key=len, default=None)
 
 

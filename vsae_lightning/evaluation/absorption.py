@@ -12,7 +12,7 @@ from torch import Tensor
 from vsae_lightning.autoencoders.base import SparseAutoencoder
 from vsae_lightning.errors import InputError
 from vsae_lightning.evaluation.absorbed_words import absorption
-from vsae_lightning.evaluation.absorption_probes import ProbeTraining
+from vsae_lightning.evaluation.absorption_probes import LetterProbeTraining
 from vsae_lightning.evaluation.evaluation import Evaluation, Scores, Track, untracked
 from vsae_lightning.evaluation.first_letters import (
     Prompt,
@@ -118,7 +118,7 @@ class Absorption(Evaluation):
     def _probes(
         self, subject: Subject, training: list[Prompt], test: list[Prompt], track: Track
     ) -> dict[str, LetterProbe]:
-        l1_training = ProbeTraining(
+        l1_training = LetterProbeTraining(
             batch_size=self.k_sparse_probe_batch_size,
             epochs=self.k_sparse_probe_num_epochs,
             weight_decay=1e-6,

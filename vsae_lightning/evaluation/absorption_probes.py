@@ -3,20 +3,20 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 SparseMatrix = Any  # scipy.sparse.csr_matrix, a class that mypy does not see
 ENCODED_ROWS = 256
 
 
 @dataclass(frozen=True)
-class ProbeTraining:
+class LetterProbeTraining:
     """How one-against-the-rest logistic probes are trained, all at once (SAEBench evals/absorption/probing.py).
 
     The loss is the mean over rows and classes of the binary cross-entropy, in which the positives of a class weigh
@@ -43,8 +43,9 @@ class ProbeTraining:
         optimizer = torch.optim.Adam(probe.parameters(), lr=self.first_lr, weight_decay=self.weight_decay)
         decay = math.exp(math.log(self.last_lr / self.first_lr) / self.epochs)
         schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, decay)
+        # A loader, because its draws are SAEBench's; it takes all that has a length and can be indexed.
         batches: Any = DataLoader(
-            range(len(labels)),  # type: ignore[arg-type]
+            cast(Dataset[int], range(len(labels))),
             batch_size=self.batch_size,
             shuffle=True,
             collate_fn=torch.tensor,

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from vsae_lightning.evaluation.subject import Subject
@@ -27,6 +27,7 @@ class Scores(NamedTuple):
     headline: dict[str, float | None]
 
 
+@dataclass(frozen=True)
 class Evaluation(ABC):
     """Settings are the fields of a dataclass, plain values; each is an option `--NAME.field` of `vsae evaluate`.
 
@@ -42,7 +43,7 @@ class Evaluation(ABC):
         """What decides the scores besides the autoencoder: SAEBench's `eval_config`."""
         provenance = subject.provenance
         of_the_model = {"model_name": provenance.model_name, "llm_dtype": provenance.dtype}
-        return {**of_the_model, **asdict(self)}  # type: ignore[call-overload]
+        return {**of_the_model, **asdict(self)}
 
     @abstractmethod
     def scores(self, subject: Subject, track: Track) -> Scores:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vsae_lightning.evaluation.absorption_probes import (
-    ProbeTraining,
+    LetterProbeTraining,
     SplitLatents,
     f1_score,
     sparse_latents,
@@ -19,7 +19,7 @@ from vsae_lightning.evaluation.absorption_probes import (
 from vsae_lightning.evaluation.evaluation import Track
 from vsae_lightning.evaluation.first_letters import LETTERS, letter_of
 
-LINEAR = ProbeTraining(batch_size=64, weight_decay=1e-4)
+LINEAR = LetterProbeTraining(batch_size=64, weight_decay=1e-4)
 
 
 class Spelled(NamedTuple):
@@ -57,7 +57,7 @@ def letter_probes(
     training: Spelled,
     test: Spelled,
     encode: Callable[[Tensor], Tensor],
-    l1_training: ProbeTraining,
+    l1_training: LetterProbeTraining,
     max_k: int,
     f1_jump_threshold: float,
     seed: int,

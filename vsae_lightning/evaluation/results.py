@@ -23,7 +23,7 @@ def result_path(folder: Path, evaluation: Evaluation, name: str) -> Path:
 
 def result_name(name: str) -> str:
     """As SAEBench names the results of a custom SAE, so that its tables and plots find it."""
-    return f"{name.replace('/', '_')}_custom_sae_eval_results.json"
+    return f"{name}_custom_sae_eval_results.json"
 
 
 def weights_digest(autoencoder: SparseAutoencoder) -> str:

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from vsae_lightning.data.language_model import Edit
 from vsae_lightning.metrics import LanguageModelLosses, cross_entropies, kl_divergences, recovered
 
 Reconstruct = Callable[[Tensor], Tensor]
-Edit = Callable[[Tensor], Tensor]
 
 
 @runtime_checkable
