@@ -21,11 +21,12 @@ COMMANDS = {
     "test": "held-out metrics of a run on all held-out text, as JSON: vsae test RUN",
     "predict": "write the latents of a split to disk: vsae predict RUN",
     "evaluate": "the evaluations of the field, as tables and JSON: vsae evaluate RUN --suite core,probing",
+    "analyze": "every feature and the map of them all, as pages for a browser: vsae analyze RUN",
     "compare": "one table and its plots of several runs: vsae compare RUN RUN",
     "export": "write an autoencoder for other libraries: vsae export RUN DIR --format saelens",
 }
 # Those that train nothing, each a function of its name in a file of its name, whose arguments are its options.
-FUNCTIONS = ("evaluate", "compare", "export")
+FUNCTIONS = ("evaluate", "analyze", "compare", "export")
 HELP = "\n".join(
     [
         "usage: vsae COMMAND [RUN] [--config FILE.yaml ...] [--model... --data... --trainer...]",

@@ -60,6 +60,26 @@ def replacing_folder(path: Path, stale: tuple[str, ...] = ()) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def replacing_tree(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path`, which takes its place with all that is below it; removed on failure.
+
+    What stands at `path` is the old tree, whole, or the new one, but for the moment between two renames.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, old = (Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent)) for _ in range(2))
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        if path.exists():
+            path.replace(old)
+        temporary.replace(path)
+        to_disk(path.parent)
+    finally:
+        for left in (temporary, old):
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def remove_leftovers(path: Path) -> None:
     """Remove what writers of `path` left behind that were killed; there must be none at work."""
     for leftover in path.parent.glob(f".{path.name}.*"):

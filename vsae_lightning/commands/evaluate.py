@@ -1,17 +1,16 @@
 """vsae evaluate: the evaluations of a run, each written when it is done, and their table."""
 
 import time
-from collections.abc import Iterable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from vsae_lightning.commands.progress import console_of_log, tracking
 from vsae_lightning.commands.subjects import open_subject
 from vsae_lightning.errors import InputError, did_you_mean
 from vsae_lightning.evaluation.absorption import Absorption
@@ -35,7 +34,6 @@ IN_SAEBENCH = {
     "tpp": "removal",
     "meta": "meta",
 }
-COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 
 def evaluate(
@@ -97,9 +95,7 @@ def evaluate(
     if by == "saebench":
         _by_saebench(chosen, subject, folder / by)
         return
-    console = Console()
-    if not console.is_terminal:
-        console.width = 120  # of a log file
+    console = console_of_log()
     results, refused = {}, {}
     for name, evaluation in chosen.items():
         path = result_path(folder, evaluation, subject.name)
@@ -156,17 +152,7 @@ def _names(suite: str, known: dict[str, Evaluation]) -> list[str]:
 
 def _run(name: str, evaluation: Evaluation, subject: Subject, path: Path, console: Console) -> dict[str, Any]:
     start = time.monotonic()
-    with Progress(
-        *COLUMNS, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-
-        def track(items: Iterable[Any], total: int, what: str) -> Iterator[Any]:
-            task = progress.add_task(f"{name}: {what}", total=total)
-            for item in items:
-                yield item
-                progress.advance(task)
-            progress.remove_task(task)
-
+    with tracking(name, console) as track:
         scores = evaluation.scores(subject, track)
     seconds = time.monotonic() - start
     result = write_result(path, evaluation, subject, scores, seconds)

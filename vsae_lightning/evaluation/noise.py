@@ -5,6 +5,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from vsae_lightning.autoencoders.latents import Latents
+from vsae_lightning.autoencoders.variational import Select, VariationalAutoencoder
 from vsae_lightning.seeding import GRANULE_ROWS, generator, granules
 
 
@@ -28,3 +30,26 @@ def input_noise(x: Float[Tensor, "rows d_in"], share: float, seed: int, first_ro
     """share ||x|| u of every row, u uniform on the sphere; the same u for every share."""
     normal = standard_normal("input noise", seed, first_row, *x.shape).to(x.device)
     return share * x.norm(dim=-1, keepdim=True) * F.normalize(normal, dim=-1)
+
+
+def sampled_latents(
+    autoencoder: VariationalAutoencoder, select: Select, seed: int, x: Float[Tensor, "rows d_in"], first_row: int
+) -> Latents:
+    """Sampled as in training, sparsified as in evaluation: rows do not compete with each other, k is final.
+
+    Args:
+        autoencoder: One that samples.
+        select: Whether latents are selected by the sample or by the mean, where the posterior is diagonal.
+        seed: Of the noise.
+        x: Activations.
+        first_row: The place of the first of them in all that are read.
+    """
+    width = autoencoder.d_in if autoencoder.covariance == "encoder" else autoencoder.d_sae
+    noise = standard_normal("posterior", seed, first_row, len(x), width).to(x.device)
+    if autoencoder.covariance == "encoder":
+        assert not isinstance(autoencoder.sigma, str)
+        return autoencoder.latents(x + autoencoder.sigma * noise)
+    posterior = autoencoder.posterior(x)
+    z = posterior.sample(noise)
+    latents: Latents = autoencoder.sparsifier(z, z if select == "sample" else posterior.mean)
+    return latents

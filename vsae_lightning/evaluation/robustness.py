@@ -17,7 +17,7 @@ from vsae_lightning.errors import InputError
 from vsae_lightning.evaluation.evaluation import Evaluation, Scores, Track
 from vsae_lightning.evaluation.firing import ActiveSets
 from vsae_lightning.evaluation.held_out import held_out_rows
-from vsae_lightning.evaluation.noise import input_noise, standard_normal
+from vsae_lightning.evaluation.noise import input_noise, sampled_latents
 from vsae_lightning.evaluation.stability import Stability, alive_latents, load_other, stability
 from vsae_lightning.evaluation.subject import Subject
 from vsae_lightning.metrics import ExplainedVariance, RowMeans
@@ -77,7 +77,7 @@ class Robustness(Evaluation):
             f"noise_{share:g}": partial(_with_noise, autoencoder, share, self.seed) for share in self.noise
         }
         if isinstance(autoencoder, VariationalAutoencoder) and autoencoder.samples:
-            found["posterior"] = partial(_sampled, autoencoder, self.select, self.seed)
+            found["posterior"] = partial(sampled_latents, autoencoder, self.select, self.seed)
         return found
 
     def _other(self, named: str, subject: Subject) -> SparseAutoencoder:
@@ -163,19 +163,6 @@ def _decoded(autoencoder: SparseAutoencoder, latents: Latents) -> _Pass:
 
 def _with_noise(autoencoder: SparseAutoencoder, share: float, seed: int, x: Tensor, first_row: int) -> Latents:
     return autoencoder.latents(x + input_noise(x, share, seed, first_row))
-
-
-def _sampled(autoencoder: VariationalAutoencoder, select: Select, seed: int, x: Tensor, first_row: int) -> Latents:
-    """Sampled as in training, sparsified as in evaluation: rows do not compete with each other, k is final."""
-    width = autoencoder.d_in if autoencoder.covariance == "encoder" else autoencoder.d_sae
-    noise = standard_normal("posterior", seed, first_row, len(x), width).to(x.device)
-    if autoencoder.covariance == "encoder":
-        assert not isinstance(autoencoder.sigma, str)
-        return autoencoder.latents(x + autoencoder.sigma * noise)
-    posterior = autoencoder.posterior(x)
-    z = posterior.sample(noise)
-    latents: Latents = autoencoder.sparsifier(z, z if select == "sample" else posterior.mean)
-    return latents
 
 
 def _mean(values: list[float | None]) -> float | None:

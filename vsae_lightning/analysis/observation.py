@@ -1,0 +1,98 @@
+"""The one pass over the text: what an autoencoder does there."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from vsae_lightning.analysis.excerpt import Excerpt
+from vsae_lightning.analysis.firings import Firings
+from vsae_lightning.analysis.posterior import Posteriors, PosteriorTally
+from vsae_lightning.errors import InputError
+from vsae_lightning.evaluation.evaluation import Track
+from vsae_lightning.evaluation.held_out import ROWS
+from vsae_lightning.evaluation.subject import Subject
+from vsae_lightning.metrics import ExplainedVariance
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one autoencoder did on an excerpt.
+
+    Attributes:
+        subject: The autoencoder, and what it was trained on.
+        excerpt: What was read.
+        firings: Where each latent fired.
+        l0: In how many rows so many latents were active: 0, 1, 2, ...
+        explained_variance: 1 - sum |x - x_hat|^2 / sum |x - mean|^2.
+        posteriors: Of a vSAE that samples.
+    """
+
+    subject: Subject
+    excerpt: Excerpt
+    firings: Firings
+    l0: Int[np.ndarray, " counts"]
+    explained_variance: float
+    posteriors: Posteriors | None
+
+    @property
+    def density(self) -> Float[np.ndarray, " d_sae"]:
+        """The share of rows in which each latent fires."""
+        return self.firings.counts / self.excerpt.rows
+
+
+@torch.no_grad()
+def observe(subjects: list[Subject], excerpt: Excerpt, track: Track) -> list[Observation]:
+    """Read an excerpt once, and show its activations to every autoencoder.
+
+    Args:
+        subjects: Autoencoders of one hook of one language model, the first one's.
+        excerpt: What to read.
+        track: Shows how far it is.
+
+    Raises:
+        InputError: They are for different activations.
+    """
+    first = subjects[0]
+    for subject in subjects[1:]:
+        _require_same_activations(first, subject)
+    tallies = [_Tally(subject) for subject in subjects]
+    sequences = first.provenance.lm_batch_sequences
+    total = -(-len(excerpt.tokens) // sequences)
+    for tokens, positions in track(excerpt.batches(sequences), total, "text"):
+        rows = first.activations(tokens.to(first.device))
+        for start in range(0, len(rows), ROWS):
+            for tally in tallies:
+                tally.update(rows[start : start + ROWS], positions[start : start + ROWS])
+    return [tally.observation(excerpt) for tally in tallies]
+
+
+class _Tally:
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        self.firings = Firings(subject.autoencoder.d_sae)
+        self.l0 = np.zeros(1, dtype=np.int64)
+        self.explained = ExplainedVariance(subject.autoencoder.d_in).to(subject.device)
+        self.posteriors = PosteriorTally.of(subject.autoencoder)
+
+    def update(self, x: torch.Tensor, positions: np.ndarray) -> None:
+        latents = self.subject.autoencoder.latents(x)
+        self.explained.update(x, self.subject.autoencoder.reconstruct(latents))
+        sigma = None if self.posteriors is None else self.posteriors.update(x, latents, positions)
+        self.firings.add(positions, latents, sigma)
+        counted = np.bincount(latents.active_per_row().cpu().numpy(), minlength=len(self.l0))
+        counted[: len(self.l0)] += self.l0
+        self.l0 = counted
+
+    def observation(self, excerpt: Excerpt) -> Observation:
+        posteriors = None if self.posteriors is None else self.posteriors.compute()
+        explained = float(self.explained.compute())
+        return Observation(self.subject, excerpt, self.firings, self.l0, explained, posteriors)
+
+
+def _require_same_activations(one: Subject, other: Subject) -> None:
+    for name in ("model_name", "hook_name"):
+        mine, its = getattr(one.provenance, name), getattr(other.provenance, name)
+        if mine != its:
+            raise InputError(f"against: {other.name} is for {name} {its!r}, {one.name} for {mine!r}.")

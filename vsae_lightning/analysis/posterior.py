@@ -1,0 +1,82 @@
+"""What the posterior of a vSAE says of each latent."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vsae_lightning.autoencoders.base import SparseAutoencoder
+from vsae_lightning.autoencoders.latents import Latents
+from vsae_lightning.autoencoders.variational import VariationalAutoencoder
+from vsae_lightning.evaluation.firing import ActiveSets
+from vsae_lightning.evaluation.noise import sampled_latents
+
+
+@dataclass(frozen=True)
+class Posteriors:
+    """Per latent, over all rows of an excerpt.
+
+    Attributes:
+        sigma: Mean standard deviation.
+        kl: Mean KL(q || N(0, 1)) in nats, sum over rows / rows.
+        changes: The share of its firings, with sampling or without, that are there with one of both alone.
+    """
+
+    sigma: Float[np.ndarray, " d_sae"]
+    kl: Float[np.ndarray, " d_sae"]
+    changes: Float[np.ndarray, " d_sae"]
+
+
+class PosteriorTally:
+    """Sums over rows, from which `Posteriors` come; the same noise for every size of batches.
+
+    Args:
+        autoencoder: One that samples.
+        seed: Of the noise.
+    """
+
+    def __init__(self, autoencoder: VariationalAutoencoder, seed: int = 0) -> None:
+        self.autoencoder = autoencoder
+        self.seed = seed
+        device = autoencoder.W_dec.device
+        d_sae = autoencoder.d_sae
+        self._sigma, self._kl = (torch.zeros(d_sae, dtype=torch.float64, device=device) for _ in range(2))
+        self._either, self._both = (torch.zeros(d_sae, dtype=torch.long, device=device) for _ in range(2))
+        self._rows = 0
+
+    @classmethod
+    def of(cls, autoencoder: SparseAutoencoder) -> "PosteriorTally | None":
+        """None of what does not sample."""
+        if isinstance(autoencoder, VariationalAutoencoder) and autoencoder.samples:
+            return cls(autoencoder)
+        return None
+
+    def update(
+        self, x: Float[Tensor, "rows d_in"], latents: Latents, positions: Int[np.ndarray, " rows"]
+    ) -> Float[Tensor, "rows d_sae"] | None:
+        """Take in a batch; returns sigma where it is learned, so another one in every row."""
+        mean, sigma, *_ = self.autoencoder.posterior(x)
+        sigma = torch.as_tensor(sigma, device=mean.device).expand_as(mean)
+        self._sigma += sigma.sum(0, dtype=torch.float64)
+        kl = 0.5 * (mean.square() + sigma.square() - 1) - sigma.log()
+        self._kl += kl.sum(0, dtype=torch.float64)
+        sampled = sampled_latents(self.autoencoder, "sample", self.seed, x, self._rows)
+        self._compare(ActiveSets.of(latents), ActiveSets.of(sampled))
+        self._rows += len(x)
+        return sigma if self.autoencoder.sigma == "learned" else None
+
+    def compute(self) -> Posteriors:
+        changed = (self._either - self._both) / self._either.clamp_min(1)
+        found = (self._sigma / self._rows, self._kl / self._rows, changed)
+        return Posteriors(*(values.double().cpu().numpy() for values in found))
+
+    def _compare(self, clean: ActiveSets, sampled: ActiveSets) -> None:
+        d_sae = clean.shape[1]
+        places = [active.rows * d_sae + active.latents for active in (clean, sampled)]
+        shared = places[0][torch.isin(places[0], places[1], assume_unique=True)] % d_sae
+        fired = torch.bincount(clean.latents, minlength=d_sae) + torch.bincount(sampled.latents, minlength=d_sae)
+        both = torch.bincount(shared, minlength=d_sae)
+        self._both += both
+        self._either += fired - both
