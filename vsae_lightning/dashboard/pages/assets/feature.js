@@ -1,0 +1,4 @@
+/* The feature page. */
+"use strict";
+
+report.start("feature", () => {});

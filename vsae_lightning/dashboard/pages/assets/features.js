@@ -1,0 +1,4 @@
+/* The features page. */
+"use strict";
+
+report.start("features", () => {});

@@ -1,0 +1,4 @@
+/* The overview. */
+"use strict";
+
+report.start("index", () => {});
