@@ -52,7 +52,7 @@
 
   function showNumbers() {
     $("numbers").replaceChildren(
-      report.element("thead", {}, row(heading("", ""), ...runs.map(({ name }) => heading(report.element("bdi", {}, name), "number")), heading("what it is"))),
+      report.element("thead", {}, row(report.element("td"), ...runs.map(({ name }) => heading(report.element("bdi", {}, name), "number")), heading("what it is"))),
       report.element("tbody", {}, ...comparison.numbers.map(({ name, mine, other, help }) => row(
         report.element("th", { scope: "row" }, name),
         cell(report.number(mine), "number"), cell(report.number(other), "number"), cell(help, "note")))));
@@ -264,8 +264,8 @@
   }
 
   function build() {
-    $("how").textContent = comparison.how;
-    $("map-how").textContent = comparison.map.how;
+    $("how").textContent = report.sentence(comparison.how);
+    $("map-how").textContent = report.sentence(comparison.map.how);
     showNumbers();
     points = pointsOfBoth();
     scatter = report.scatter($("scatter"), { describe, open, partner });

@@ -46,7 +46,7 @@
     map = await load(name);
     if (!isAsked(name)) return; // who has chosen another one meanwhile sees that
     points = name === "samples" ? report.samplePoints(map, vocabulary) : report.featurePoints(map, columns, vocabulary);
-    $("how").textContent = `${report.number(points.x.length)} ${points.noun}; ${map.how}.`;
+    $("how").textContent = `${report.number(points.x.length)} ${points.noun}; ${report.sentence(map.how)}`;
     $("colour").replaceChildren(...points.colours.map(({ key, name }) => report.element("option", { value: key }, name)));
     $("query").value = view.q;
     showNumbers();
@@ -59,10 +59,18 @@
     $("colour").value = colour.key;
     shades = report.shades(colour.kind, colour.values);
     const groups = colour.kind === "category" ? colour : points.colours.find(({ key }) => key === "cluster");
-    grouping = groups && { name: groups.name, ...(groups === colour ? shades : report.shades("category", groups.values)) };
-    if (grouping) grouping.typical = report.typicalTokens(points, grouping.groups);
+    grouping = groups ? groupingOf(groups) : null;
     showLegend();
     mark();
+  }
+
+  /** {name, groups, palette(), typical: tokens of each}; made once. */
+  function groupingOf(groups) {
+    if (!groups.grouping) {
+      const { groups: found, palette } = report.shades("category", groups.values);
+      groups.grouping = { name: groups.name, groups: found, palette, typical: report.typicalTokens(points, found) };
+    }
+    return groups.grouping;
   }
 
   /** Which points stand out: those of a group, and those that were searched for. */

@@ -1,6 +1,7 @@
 /* What lies on a map, features or samples of the text, in one form:
-   {x, y, noun, of(i): its name, address(i) or null, colours: [{key, name, kind, values}...], typical(i): tokens to know
-   its group by, search(query): indices, heads: of a table's columns, cells(i): of its row, words(i): a line for the tip} */
+   {x, y, noun: what they are, address(i): of its page, or null, colours: [{key, name, help, kind, values}...],
+   typical(i): tokens by which its group is known, search(query): indices, heads and cells(i): of a table,
+   card(i): what is told of it} */
 "use strict";
 
 (function () {
@@ -9,6 +10,9 @@
 
   report.tokenList = (vocabulary, ids, most = TOKENS) => report.element("div", { class: "tokens" },
     ...ids.slice(0, most).map((id) => report.token(vocabulary, id)));
+
+  /** With a full stop. */
+  report.sentence = (text) => `${report.visible(text).replace(/\.$/, "")}.`;
 
   const groups = (key, name, values) => ({ key, name, kind: "category", values });
 
@@ -46,7 +50,10 @@
     const nothing = contexts.map(() => []);
     const strongest = (i) => report.element("div", { class: "strongest" }, ...features[i].map(([feature, value]) =>
       report.element("span", {}, report.featureLink(feature), ` ${report.number(value)}`)));
-    const context = (i) => report.tokens(vocabulary, contexts[i].tokens, { values: [[contexts[i].at, 1]], at: contexts[i].at });
+    function context(i) {
+      const [tokens, at, value] = [contexts[i].tokens, contexts[i].at, features[i].length ? features[i][0][1] : 0];
+      return report.tokens(vocabulary, tokens, { values: [[at, value]], max: 2 * Math.abs(value) || 1, at });
+    }
     return {
       x, y, colours: [...colours, groups("cluster", "cluster", cluster)].filter(isKnown),
       noun: "samples",

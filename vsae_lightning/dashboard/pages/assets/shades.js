@@ -24,9 +24,9 @@
   function ofNumbers(values) {
     const known = values.filter((value) => value !== null).sort((a, b) => a - b);
     const quantile = (share) => known[Math.round(share * (known.length - 1))];
-    const isLog = known.length > 0 && known[0] >= 0 && quantile(0.95) > SPREAD * quantile(0.05) && quantile(0.05) > 0;
-    const onScale = isLog ? (value) => Math.log(Math.max(value, Number.MIN_VALUE)) : (value) => value;
     const [from, to] = known.length ? [quantile(0.01), quantile(0.99)] : [0, 0];
+    const isLog = from > 0 && quantile(0.95) > SPREAD * quantile(0.05);
+    const onScale = isLog ? (value) => Math.log(Math.max(value, from)) : (value) => value;
     const [low, width] = [onScale(from), onScale(to) - onScale(from) || 1];
     const shade = Uint8Array.from(values, (value) => (value === null
       ? STEPS
