@@ -15,8 +15,8 @@
     return element;
   }
 
-  function bar(index, count, height, title) {
-    const group = shape("g", { class: "bar" }, title);
+  function bar(index, height, tone, title) {
+    const group = shape("g", { class: `bar ${tone}` }, title);
     // The whole column answers to the pointer, however low its bar is.
     group.append(shape("rect", { class: "column", x: index, y: 0, width: 1, height: 100 }));
     group.append(shape("rect", { x: index + 0.06, y: 100 - height, width: 0.88, height }));
@@ -24,8 +24,8 @@
   }
 
   /** A histogram as <figure>: counts[i] between edges[i] and edges[i + 1].
-   *  name: what it is of; show(x): an edge in words; unit: what is counted. */
-  report.bars = function ({ edges, counts, name, unit, show = report.number }) {
+   *  name: what it is of; unit: what is counted; show(x): an edge in words; tone(i): a class of report.css for a bar. */
+  report.bars = function ({ edges, counts, name, unit, show = report.number, tone = () => "" }) {
     const highest = Math.max(1, ...counts);
     const from = show(edges[0]);
     const to = show(edges[edges.length - 1]);
@@ -33,7 +33,7 @@
     svg.setAttribute("aria-label", `Histogram of ${name}, from ${from} to ${to}; highest: ${report.number(highest)} ${unit}`);
     counts.forEach((count, index) => {
       const title = `${show(edges[index])} to ${show(edges[index + 1])}: ${report.number(count)} ${unit}`;
-      svg.append(bar(index, count, (100 * count) / highest, title));
+      svg.append(bar(index, (100 * count) / highest, tone(index), title));
     });
     const axis = report.element("figcaption", {},
       report.element("span", {}, from), report.element("span", {}, name), report.element("span", {}, to));

@@ -20,6 +20,7 @@
     };
     for (const name of new Set(["xaxis", "yaxis", ...Object.keys(whole).filter((key) => AXES.test(key))])) {
       whole[name] = { ...axis, automargin: true, ...whole[name] };
+      if (whole[name].title) whole[name].title = { font: { size: 12 }, standoff: 6, ...whole[name].title };
     }
     return whole;
   }

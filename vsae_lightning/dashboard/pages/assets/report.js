@@ -69,15 +69,34 @@
     return element;
   };
 
+  /** A list of names and values; entries: [{name, value: a string or an element, help}...], help may be missing. */
+  report.facts = function (entries) {
+    const pairs = entries.map(({ name, value, help }) => report.element("div", {},
+      report.element("dt", { title: help }, name), report.element("dd", {}, value)));
+    return report.element("dl", { class: "facts" }, ...pairs);
+  };
+
+  /** What numbers mean, folded: touch has no hover, so titles are not enough. */
+  report.meanings = function (entries) {
+    const explained = entries.filter(({ help }) => help).map(({ name, help }) => report.element("div", {},
+      report.element("dt", {}, name), report.element("dd", {}, help)));
+    return report.element("details", {},
+      report.element("summary", {}, "What these numbers are"), report.element("dl", { class: "meanings" }, ...explained));
+  };
+
   /** A number for people: thousands apart, four digits at most, – where it is not known. */
   report.number = function (x) {
     if (x === null || x === undefined) return "–";
     if (typeof x !== "number") return String(x);
-    if (Number.isInteger(x)) return x.toLocaleString("en");
-    const size = Math.abs(x);
-    const short = size < 1e-3 || size >= 1e6 ? x.toExponential(2) : x.toLocaleString("en", { maximumSignificantDigits: 4 });
-    return short.replace("-", "−");
+    return written(x).replaceAll("-", "−");
   };
+
+  function written(x) {
+    const size = Math.abs(x);
+    if (Number.isInteger(x)) return x.toLocaleString("en");
+    if (size < 1e-3 || size >= 1e6) return Number(x.toPrecision(3)).toExponential();
+    return x.toLocaleString("en", { maximumSignificantDigits: 4 });
+  }
 
   /** The address of a feature's page, of this run or of the other one. */
   report.featureAddress = (feature, other) => `feature.html#${other ? "other/" : ""}${feature}`;

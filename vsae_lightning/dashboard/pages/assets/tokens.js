@@ -9,12 +9,13 @@
   function sign(character) {
     const code = character.codePointAt(0);
     if (character === "\n") return "↵";
-    if (code < 0x20) return String.fromCodePoint(0x2400 + code);
-    if (code === 0x7f) return "␡";
-    return `⟨U+${code.toString(16).toUpperCase().padStart(4, "0")}⟩`;
+    if (character === "\t") return "⇥";
+    // Not the symbols from U+2400 on, which few fonts have.
+    return `‹U+${code.toString(16).toUpperCase().padStart(4, "0")}›`;
   }
 
-  const visible = (text) => text.replace(UNSEEN, sign);
+  /** Text with a sign for what could not be seen, or would move other text. */
+  report.visible = (text) => text.replace(UNSEEN, sign);
 
   /** How many bytes a character still lacks after `bytes`, where it lacked `missing` before. */
   function lacking(bytes, missing) {
@@ -31,14 +32,14 @@
     const pieces = [];
     let open = null;
     const close = () => {
-      if (open) pieces.push({ text: visible(DECODER.decode(new Uint8Array(open.bytes))), first: open.first, last: open.last });
+      if (open) pieces.push({ text: report.visible(DECODER.decode(new Uint8Array(open.bytes))), first: open.first, last: open.last });
       open = null;
     };
     ids.forEach((id, index) => {
       const token = vocabulary.tokens[id];
       if (typeof token === "string") {
         close();
-        pieces.push({ text: visible(token), first: index, last: index });
+        pieces.push({ text: report.visible(token), first: index, last: index });
         return;
       }
       open = open || { bytes: [], first: index, missing: 0 };
@@ -97,7 +98,7 @@
     const isFound = (ids) => ids.some((id) => found[id]);
     const features = [];
     columns.top_tokens.forEach((ids, feature) => {
-      if (isFound(ids) || isFound(columns.promoted[feature])) features.push(feature);
+      if (isFound(ids) || (columns.promoted && isFound(columns.promoted[feature]))) features.push(feature);
     });
     return features;
   };
