@@ -101,7 +101,7 @@ def test_one_sequence_has_no_second_half() -> None:
 
 def test_the_choice_is_the_best_of_all_and_is_judged_by_brute_force() -> None:
     fires = [
-        np.where(TOKENS == token, CHANCE.random(TOKENS.shape) < 0.6, CHANCE.random(TOKENS.shape) < 0.1)
+        np.where(np.isin(TOKENS, token), CHANCE.random(TOKENS.shape) < 0.6, CHANCE.random(TOKENS.shape) < 0.1)
         for token in (0, 4)
     ]
     fires.append((BEFORE == 6) & np.isin(TOKENS, [0, 2, 3]) & (CHANCE.random(TOKENS.shape) < 0.9))
