@@ -5,13 +5,17 @@ from pathlib import Path
 from vsae_lightning.analysis.contexts import Contexts
 from vsae_lightning.analysis.excerpt import Excerpt
 from vsae_lightning.analysis.observation import observe
+from vsae_lightning.analysis.training_usage import TrainingUsage
+from vsae_lightning.commands.options import command_line
 from vsae_lightning.commands.progress import console_of_log, tracking
-from vsae_lightning.commands.subjects import open_subject
+from vsae_lightning.commands.subjects import open_subject, path_of
+from vsae_lightning.dashboard.overview import manifest, overview
 from vsae_lightning.dashboard.report import new_report
 from vsae_lightning.evaluation.subject import Subject
 from vsae_lightning.files import replacing_tree
 
 FOLDER = "report"
+SHARD = 64
 
 
 def analyze(
@@ -38,13 +42,16 @@ def analyze(
         cache_dir: Where token stores are kept; None: as in training.
         contexts: Which contexts of a feature are shown.
     """
+    command = command_line(analyze, "analyze", locals())
     subject = open_subject(run, member, device, model_name=model_name, hook_name=hook_name, cache_dir=cache_dir)
     folder = Path(output) if output else default_folder(subject, member)
     excerpt = Excerpt.of(subject, tokens)
     with tracking("analyze", console_of_log()) as track, replacing_tree(folder) as temporary:
         (observation,) = observe([subject], excerpt, track)
         write = new_report(temporary)
-        write("manifest", {"name": subject.name, "d_sae": len(observation.density)})
+        usage = TrainingUsage.of(path_of(run), member)
+        write("overview", overview(observation, path_of(run), member, usage, None, command))
+        write("manifest", manifest(observation, SHARD))
     print(f"report: {folder / 'index.html'}")
 
 
