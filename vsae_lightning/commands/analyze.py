@@ -4,10 +4,14 @@ from pathlib import Path
 
 from vsae_lightning.analysis.contexts import Contexts
 from vsae_lightning.analysis.excerpt import Excerpt
+from vsae_lightning.analysis.features import describe
 from vsae_lightning.analysis.observation import observe
 from vsae_lightning.commands.progress import console_of_log, tracking
 from vsae_lightning.commands.subjects import open_subject
+from vsae_lightning.dashboard.feature_files import write_features
 from vsae_lightning.dashboard.report import new_report
+from vsae_lightning.dashboard.selection import selected
+from vsae_lightning.dashboard.vocabulary import vocabulary
 from vsae_lightning.evaluation.subject import Subject
 from vsae_lightning.files import replacing_tree
 
@@ -17,6 +21,7 @@ FOLDER = "report"
 def analyze(
     run: str,
     tokens: int = 500_000,
+    features: str | None = None,
     member: str | None = None,
     output: str | None = None,
     device: str = "cpu",
@@ -30,6 +35,7 @@ def analyze(
     Args:
         run: A run folder, a checkpoint, an exported folder, or `last`.
         tokens: How many tokens to read: held-out ones first, then ones trained on.
+        features: Those that have pages of their own, as 0-99,512; None: all. The table and the map are of all.
         member: Which member of an ensemble.
         output: Where the report goes; None: `report` in the run's folder, of a member `report/MEMBER`.
         device: Where to compute.
@@ -40,11 +46,14 @@ def analyze(
     """
     subject = open_subject(run, member, device, model_name=model_name, hook_name=hook_name, cache_dir=cache_dir)
     folder = Path(output) if output else default_folder(subject, member)
+    only = selected(features, subject.autoencoder.d_sae)
     excerpt = Excerpt.of(subject, tokens)
     with tracking("analyze", console_of_log()) as track, replacing_tree(folder) as temporary:
         (observation,) = observe([subject], excerpt, track)
         write = new_report(temporary)
         write("manifest", {"name": subject.name, "d_sae": len(observation.density)})
+        write("vocabulary", {"tokens": vocabulary(subject.model.tokenizer)})
+        write_features(write, describe(observation, track), contexts, track, only)
     print(f"report: {folder / 'index.html'}")
 
 
