@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from observations import all_alive, observation
 from torch import Tensor
 from torch.nn import functional as F
 
+from observations import all_alive, observation
 from vsae_lightning.analysis.matching import Comparison, compare
 from vsae_lightning.errors import InputError
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from observations import all_alive, observation
 
+from observations import all_alive, observation
 from vsae_lightning.analysis.matching import Comparison, compare
 from vsae_lightning.dashboard.comparison_files import write_comparison
 from vsae_lightning.dashboard.data_files import read_data, writer
