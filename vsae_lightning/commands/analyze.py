@@ -4,9 +4,11 @@ from pathlib import Path
 
 from vsae_lightning.analysis.contexts import Contexts
 from vsae_lightning.analysis.excerpt import Excerpt
+from vsae_lightning.analysis.maps import Maps
 from vsae_lightning.analysis.observation import observe
 from vsae_lightning.commands.progress import console_of_log, tracking
 from vsae_lightning.commands.subjects import open_subject
+from vsae_lightning.dashboard.map_files import write_maps
 from vsae_lightning.dashboard.report import new_report
 from vsae_lightning.evaluation.subject import Subject
 from vsae_lightning.files import replacing_tree
@@ -24,6 +26,7 @@ def analyze(
     hook_name: str | None = None,
     cache_dir: str | None = None,
     contexts: Contexts = Contexts(),  # noqa: B008, frozen
+    maps: Maps = Maps(),  # noqa: B008, frozen
 ) -> None:
     """Write a report of the features of an autoencoder: open its index.html in a browser.
 
@@ -37,6 +40,7 @@ def analyze(
         hook_name: The hook, where an exported folder does not say it.
         cache_dir: Where token stores are kept; None: as in training.
         contexts: Which contexts of a feature are shown.
+        maps: Which maps are drawn.
     """
     subject = open_subject(run, member, device, model_name=model_name, hook_name=hook_name, cache_dir=cache_dir)
     folder = Path(output) if output else default_folder(subject, member)
@@ -44,7 +48,8 @@ def analyze(
     with tracking("analyze", console_of_log()) as track, replacing_tree(folder) as temporary:
         (observation,) = observe([subject], excerpt, track)
         write = new_report(temporary)
-        write("manifest", {"name": subject.name, "d_sae": len(observation.density)})
+        drawn = write_maps(write, observation, maps, track)
+        write("manifest", {"name": subject.name, "d_sae": len(observation.density), "has": drawn._asdict()})
     print(f"report: {folder / 'index.html'}")
 
 
