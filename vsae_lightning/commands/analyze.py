@@ -5,12 +5,14 @@ from pathlib import Path
 from vsae_lightning.analysis.contexts import Contexts
 from vsae_lightning.analysis.excerpt import Excerpt
 from vsae_lightning.analysis.features import describe
+from vsae_lightning.analysis.maps import Maps
 from vsae_lightning.analysis.matching import Comparison, compare
 from vsae_lightning.analysis.observation import observe
 from vsae_lightning.commands.progress import console_of_log, tracking
 from vsae_lightning.commands.subjects import open_subject
 from vsae_lightning.dashboard.comparison_files import write_comparison
 from vsae_lightning.dashboard.feature_files import write_features
+from vsae_lightning.dashboard.map_files import write_maps
 from vsae_lightning.dashboard.report import new_report
 from vsae_lightning.dashboard.selection import selected
 from vsae_lightning.dashboard.vocabulary import vocabulary
@@ -34,7 +36,8 @@ def analyze(
     cache_dir: str | None = None,
     against: str | None = None,
     comparison: Comparison = Comparison(),  # noqa: B008, frozen
-    contexts: Contexts = Contexts(),  # noqa: B008, frozen
+    contexts: Contexts = Contexts(),  # noqa: B008
+    maps: Maps = Maps(),  # noqa: B008
 ) -> None:
     """Write a report of the features of an autoencoder: open its index.html in a browser.
 
@@ -51,6 +54,7 @@ def analyze(
         against: Another run, or RUN:MEMBER of an ensemble, to compare with: of the same model and hook.
         comparison: How.
         contexts: Which contexts of a feature are shown.
+        maps: Which maps are drawn.
     """
     changes = {"model_name": model_name, "hook_name": hook_name, "cache_dir": cache_dir}
     subject = open_subject(run, member, device, **changes)
@@ -61,7 +65,8 @@ def analyze(
     with tracking("analyze", console_of_log()) as track, replacing_tree(folder) as temporary:
         observation, *observed = observe([subject, *others], excerpt, track)
         write = new_report(temporary)
-        write("manifest", {"name": subject.name, "d_sae": len(observation.density)})
+        drawn = write_maps(write, observation, maps, track)
+        write("manifest", {"name": subject.name, "d_sae": len(observation.density), "has": drawn._asdict()})
         write("vocabulary", {"tokens": vocabulary(subject.model.tokenizer)})
         write_features(write, describe(observation, track), contexts, track, only)
         for other in observed:
