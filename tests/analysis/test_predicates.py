@@ -11,7 +11,7 @@ from jaxtyping import Bool
 from vsae_lightning.analysis import predicates as module
 from vsae_lightning.analysis.excerpt import Excerpt
 from vsae_lightning.analysis.firings import Firings
-from vsae_lightning.analysis.predicates import Predicate, best_set, f1_scores, mean_f1, predicates
+from vsae_lightning.analysis.predicates import Predicate, best_set, f1_column, mean_f1, predicates
 from vsae_lightning.analysis.token_classes import CLASSES, token_classes, tokens_before
 from vsae_lightning.autoencoders.latents import DenseLatents
 from vsae_lightning.evaluation.evaluation import untracked
@@ -80,7 +80,7 @@ def test_chance() -> None:
     mean = mean_f1(scores)
     assert mean is not None
     assert mean < 2 * p / (1 + p) + 0.01  # that of a statement that always holds
-    assert f1_scores(scores).mean() == pytest.approx(mean)
+    assert f1_column(scores).values.mean() == pytest.approx(mean)
 
 
 def test_what_fires_too_rarely_in_a_half_has_none() -> None:
@@ -90,7 +90,7 @@ def test_what_fires_too_rarely_in_a_half_has_none() -> None:
         one[ours[:few]] = one[theirs[:many]] = True
     scores = found([one.reshape(TOKENS.shape) for one in rare])
     assert [score is None for score in scores] == [True, True, False]
-    assert np.isnan(f1_scores(scores)).tolist() == [True, True, False]
+    assert np.isnan(f1_column(scores).values).tolist() == [True, True, False]
     assert mean_f1(scores[:2]) is None
 
 

@@ -37,8 +37,8 @@ def test_by_hand(run: Path, tmp_path: Path) -> None:
     np.testing.assert_equal(usage.first, [64, 448, NAN, NAN])
     np.testing.assert_equal(usage.last, [768, 512, NAN, NAN])
     first, last = usage.columns()
-    assert (first["key"], last["key"]) == ("first_seen", "last_seen")
-    np.testing.assert_equal(last["values"], usage.last)
+    assert (first.key, last.key) == ("first_seen", "last_seen")
+    np.testing.assert_equal(last.values, usage.last)
 
 
 def test_of_an_older_checkpoint_the_first_is_not_known(run: Path, tmp_path: Path) -> None:

@@ -128,8 +128,8 @@ def test_of_an_export_there_is_what_is_known(run: Path, tmp_path: Path) -> None:
 def test_the_manifest_says_what_there_is(observation: Observation) -> None:
     has = {"posterior": True, "maps": [], "compare": False, "scores": False, "samples": False}
     content = {"name": "version_0", "kind": "VSAE", "d_sae": 96, "has": has, "shard": 64, "detailed": None}
-    assert manifest(observation, 64) == content
-    partly = manifest(observation, 64, detailed=[3, 5], maps=["activation"], scores=True)
+    assert manifest(observation) == content
+    partly = manifest(observation, detailed=[3, 5], maps=["activation"], scores=True)
     assert partly["detailed"] == [3, 5]
     assert partly["has"] == has | {"maps": ["activation"], "scores": True}
 

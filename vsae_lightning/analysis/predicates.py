@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from vsae_lightning.analysis.columns import Column
 from vsae_lightning.analysis.excerpt import Excerpt
 from vsae_lightning.analysis.firings import Firings
 from vsae_lightning.analysis.token_classes import CLASSES, token_classes, tokens_before
@@ -59,9 +60,11 @@ def predicates(
     return [search.best(latent) for latent in track(range(firings.d_sae), firings.d_sae, "predicates")]
 
 
-def f1_scores(found: Sequence[Predicate | None]) -> Float[np.ndarray, " d_sae"]:
-    """NaN where there is none."""
-    return np.array([np.nan if one is None else one.f1 for one in found])
+def f1_column(found: Sequence[Predicate | None]) -> Column:
+    """For a table of features; NaN of one that has none."""
+    what = "F1 of the best simple statement about tokens, on the half of the text on which it was not chosen"
+    values = np.array([np.nan if one is None else one.f1 for one in found])
+    return Column("predicate_f1", "predicate F1", what, "number", values)
 
 
 def mean_f1(found: Sequence[Predicate | None]) -> float | None:

@@ -1,13 +1,14 @@
 """When each feature fired in training, as the checkpoint of its run keeps it."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from vsae_lightning.analysis.columns import Column
 from vsae_lightning.autoencoders.storage import describe_checkpoint, find_checkpoint
 from vsae_lightning.errors import InputError
 from vsae_lightning.loading import is_export
@@ -49,13 +50,12 @@ class TrainingUsage(NamedTuple):
         has_fired = (last > 0) & (first != NOT_YET)  # a feature that was restarted has been silent since then
         return cls(tokens, _known(first, first > 0), _known(last, has_fired))
 
-    def columns(self) -> list[dict[str, Any]]:
-        """For a table of features: what it is, and its values."""
+    def columns(self) -> list[Column]:
+        """For a table of features."""
+        last = f"tokens of training when it last fired, of {self.tokens:,}"
         return [
-            {"key": "first_seen", "name": "first seen", "kind": "integer", "values": self.first}
-            | {"help": "tokens of training when it first fired"},
-            {"key": "last_seen", "name": "last seen", "kind": "integer", "values": self.last}
-            | {"help": f"tokens of training when it last fired, of {self.tokens:,}"},
+            Column("first_seen", "first seen", "tokens of training when it first fired", "integer", self.first),
+            Column("last_seen", "last seen", last, "integer", self.last),
         ]
 
 

@@ -11,6 +11,7 @@ from vsae_lightning.files import replacing
 
 DATA = "data"
 DIGITS = 4
+FINAL = {str, int, bool, type(None)}
 ESCAPED = re.compile(r"\\(u003c|[\\'])")
 Write = Callable[[str, Any], None]
 """`write(name, content)`: one more file of data."""
@@ -49,7 +50,7 @@ def _plain(content: Any) -> Any:
     if isinstance(content, dict):
         return {str(key): _plain(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
-        return [_plain(value) for value in content]
+        return content if FINAL.issuperset(map(type, content)) else [_plain(value) for value in content]
     if hasattr(content, "tolist"):  # of numpy and torch
         return _plain(content.tolist())
     if isinstance(content, float):

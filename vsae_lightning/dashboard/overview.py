@@ -17,6 +17,7 @@ from vsae_lightning.comparison.gather import Entry, entry_of
 from vsae_lightning.comparison.quantities import CORE, FEATURES, PROBING, SCR, TPP, headline
 from vsae_lightning.comparison.settings import printable
 from vsae_lightning.comparison.sources import BY_SAEBENCH, SOURCES, Values
+from vsae_lightning.dashboard.feature_files import SHARD
 from vsae_lightning.log_keys import log_key
 from vsae_lightning.metrics.sparsity import density_histogram
 from vsae_lightning.origin import read_json
@@ -47,7 +48,6 @@ Number = dict[str, Any]
 
 def manifest(
     observation: Observation,
-    shard: int,
     detailed: list[int] | None = None,
     maps: list[str] | None = None,
     compare: bool = False,
@@ -58,7 +58,6 @@ def manifest(
 
     Args:
         observation: What it is of.
-        shard: Features in a file.
         detailed: Those with pages of their own; None: all.
         maps: The names of those that there are.
         compare: Whether there is another run beside it.
@@ -73,7 +72,7 @@ def manifest(
         "kind": "VSAE" if isinstance(subject.autoencoder, VariationalAutoencoder) else "SAE",
         "d_sae": subject.autoencoder.d_sae,
         "has": has,
-        "shard": shard,
+        "shard": SHARD,
         "detailed": detailed,
     }
 

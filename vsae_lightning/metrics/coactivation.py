@@ -71,6 +71,28 @@ def coactivation(firing: scipy.sparse.csr_array, pairs: int = 20) -> Coactivatio
     )
 
 
+def nearest_by_jaccard(
+    firing: scipy.sparse.csr_array, count: int
+) -> tuple[Float[np.ndarray, "latents count"], Int[np.ndarray, "latents count"]]:
+    """The largest Jaccard indices of every latent with others, in falling order, and which latents these are.
+
+    Of equal ones the first latent comes first; where fewer fire together with it, 0 and -1 fill up. For `firing` and
+    the time, see `coactivation`; here latents need not fire.
+    """
+    counts = np.bincount(firing.indices, minlength=firing.shape[1])
+    jaccards = np.zeros((firing.shape[1], count))
+    nearest = np.full((firing.shape[1], count), -1)
+    for i, j, both in _joint(firing):
+        jaccard = both / (counts[i] + counts[j] - both)
+        order = np.lexsort((j, -jaccard, i))
+        i, j, jaccard = i[order], j[order], jaccard[order]
+        rank = np.arange(len(i)) - np.searchsorted(i, i)
+        kept = rank < count
+        jaccards[i[kept], rank[kept]] = jaccard[kept]
+        nearest[i[kept], rank[kept]] = j[kept]
+    return jaccards, nearest
+
+
 def _joint(firing: scipy.sparse.csr_array) -> Iterator[tuple[Int[np.ndarray, " n"], ...]]:
     """Ordered pairs of different latents that fire together, and in how many rows."""
     by_latent = firing.T.tocsr()
