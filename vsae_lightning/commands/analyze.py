@@ -5,15 +5,21 @@ from pathlib import Path
 from vsae_lightning.analysis.contexts import Contexts
 from vsae_lightning.analysis.excerpt import Excerpt
 from vsae_lightning.analysis.features import describe
+from vsae_lightning.analysis.maps import Maps
+from vsae_lightning.analysis.matching import Comparison, compare
 from vsae_lightning.analysis.observation import observe
 from vsae_lightning.commands.progress import console_of_log, tracking
 from vsae_lightning.commands.subjects import open_subject
+from vsae_lightning.dashboard.comparison_files import write_comparison
 from vsae_lightning.dashboard.feature_files import write_features
+from vsae_lightning.dashboard.map_files import write_maps
 from vsae_lightning.dashboard.report import new_report
 from vsae_lightning.dashboard.selection import selected
 from vsae_lightning.dashboard.vocabulary import vocabulary
+from vsae_lightning.errors import InputError
 from vsae_lightning.evaluation.subject import Subject
 from vsae_lightning.files import replacing_tree
+from vsae_lightning.runs import place_of
 
 FOLDER = "report"
 
@@ -28,7 +34,10 @@ def analyze(
     model_name: str | None = None,
     hook_name: str | None = None,
     cache_dir: str | None = None,
-    contexts: Contexts = Contexts(),  # noqa: B008, frozen
+    against: str | None = None,
+    comparison: Comparison = Comparison(),  # noqa: B008, frozen
+    contexts: Contexts = Contexts(),  # noqa: B008
+    maps: Maps = Maps(),  # noqa: B008
 ) -> None:
     """Write a report of the features of an autoencoder: open its index.html in a browser.
 
@@ -42,21 +51,37 @@ def analyze(
         model_name: The language model, where it is not found under the name that the training knew it by.
         hook_name: The hook, where an exported folder does not say it.
         cache_dir: Where token stores are kept; None: as in training.
+        against: Another run, or RUN:MEMBER of an ensemble, to compare with: of the same model and hook.
+        comparison: How.
         contexts: Which contexts of a feature are shown.
+        maps: Which maps are drawn.
     """
-    subject = open_subject(run, member, device, model_name=model_name, hook_name=hook_name, cache_dir=cache_dir)
+    changes = {"model_name": model_name, "hook_name": hook_name, "cache_dir": cache_dir}
+    subject = open_subject(run, member, device, **changes)
+    others = [_open_other(against, device, **changes)] if against else []
     folder = Path(output) if output else default_folder(subject, member)
     only = selected(features, subject.autoencoder.d_sae)
     excerpt = Excerpt.of(subject, tokens)
     with tracking("analyze", console_of_log()) as track, replacing_tree(folder) as temporary:
-        (observation,) = observe([subject], excerpt, track)
+        observation, *observed = observe([subject, *others], excerpt, track)
         write = new_report(temporary)
-        write("manifest", {"name": subject.name, "d_sae": len(observation.density)})
+        drawn = write_maps(write, observation, maps, track)
+        write("manifest", {"name": subject.name, "d_sae": len(observation.density), "has": drawn._asdict()})
         write("vocabulary", {"tokens": vocabulary(subject.model.tokenizer)})
         write_features(write, describe(observation, track), contexts, track, only)
+        for other in observed:
+            write_comparison(write, compare(observation, other, comparison))
     print(f"report: {folder / 'index.html'}")
 
 
 def default_folder(subject: Subject, member: str | None) -> Path:
     """In the folder of the run."""
     return subject.folder / FOLDER / member if member else subject.folder / FOLDER
+
+
+def _open_other(against: str, device: str, **changes: str | None) -> Subject:
+    place, member = place_of(against)
+    try:
+        return open_subject(str(place), member, device, **changes)
+    except InputError as error:
+        raise InputError(f"against is {against!r}: {error}") from None
