@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import running_browser, watched_page
 from playwright.sync_api import Browser, Page
+
+from browser import running_browser, watched_page
 from report_data import write_report
 
 

@@ -2,23 +2,24 @@
 
 import shutil
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
-from browser import READY, accessibility, overflow, visit, watched_page
 from playwright.sync_api import Browser, Page, expect
 
+from browser import READY, accessibility, overflow, visit, watched_page
+
 PAGES = ["index.html", "features.html#density=0.05..", "feature.html#0", "feature.html#1", "feature.html#20"]
-NARROW = {"width": 360, "height": 740}
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("address", PAGES)
-def test_axe_finds_nothing_and_a_phone_is_wide_enough(
-    browser: Browser, report: Path, address: str, theme: str
-) -> None:
+def test_axe_finds_nothing_and_a_phone_is_wide_enough(browser: Browser, report: Path, address: str, theme: str) -> None:
     with watched_page(browser, report, color_scheme=theme, reduced_motion="reduce") as page:
         visit(page, report, address)
         for summary in page.locator("summary").all():
@@ -28,7 +29,7 @@ def test_axe_finds_nothing_and_a_phone_is_wide_enough(
         assert page.locator("html").get_attribute("data-theme") == theme
         assert accessibility(page) == []
         assert overflow(page) == 0
-        page.set_viewport_size(NARROW)
+        page.set_viewport_size({"width": 360, "height": 740})
         assert overflow(page) == 0
 
 
@@ -105,33 +106,51 @@ def test_without_scripts_a_line_says_so(browser: Browser, report: Path) -> None:
 @pytest.mark.parametrize("address", ["index.html", "features.html", "feature.html#1"])
 def test_the_policy_refuses_what_is_inline_or_remote(browser: Browser, report: Path, address: str) -> None:
     page = browser.new_page()
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
     visit(page, report, address)
-    page.evaluate(
-        """() => {
-            document.body.append(Object.assign(document.createElement("script"), { textContent: "window.ran = true" }));
-            document.body.append(Object.assign(new Image(), { src: "http://127.0.0.1:9/leak.png" }));
-            return fetch("http://127.0.0.1:9/leak").catch(() => null);
-        }"""
-    )
-    assert page.evaluate("window.ran === undefined")
-    assert not [url for url in asked if url.startswith("http:")]
+    with serving(report.parent) as (host, asked):
+        page.evaluate(
+            """async (host) => {
+                const script = (entries) => Object.assign(document.createElement("script"), entries);
+                document.body.append(script({ textContent: "window.ran = true" }), script({ src: `${host}/a.js` }));
+                await new Promise((done) => Object.assign(new Image(), { onerror: done, src: `${host}/a.png` }));
+                await fetch(`${host}/a`).catch(() => null);
+            }""",
+            host,
+        )
+        assert page.evaluate("window.ran === undefined")
+        assert asked == []
+        page.request.get(f"{host}/seen")
+        assert asked == ["/seen"]
     page.close()
 
 
 def test_a_web_server_may_hold_it_in_a_subfolder(browser: Browser, report: Path) -> None:
-    handler = partial(SimpleHTTPRequestHandler, directory=str(report.parent))
-    handler.log_message = lambda *_: None  # type: ignore[attr-defined]
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        page = browser.new_page()
-        failed: list[str] = []
-        page.on("requestfailed", lambda request: failed.append(request.url))
-        page.goto(f"http://127.0.0.1:{server.server_port}/{report.as_uri().rsplit('/', 1)[1]}/features.html#q=of")
+    page = browser.new_page()
+    failed: list[str] = []
+    page.on("requestfailed", lambda request: failed.append(request.url))
+    with serving(report.parent) as (host, asked):
+        page.goto(f"{host}/{quote(report.name)}/features.html#q=of")
         page.wait_for_selector(READY)
         page.locator("tbody th a").first.click()
         page.wait_for_selector(".contexts")
         assert not failed
-        page.close()
+        assert f"/{quote(report.name)}/data/features/0000.js" in asked
+    page.close()
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """A web server: its address, and the paths that it was asked for."""
+    asked: list[str] = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_request(self, *_: object) -> None:
+            asked.append(self.path)
+
+        def log_message(self, *_: object) -> None:
+            """Not on stderr."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
         server.shutdown()

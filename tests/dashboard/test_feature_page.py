@@ -2,16 +2,19 @@ import re
 from pathlib import Path
 
 import pytest
-from browser import visit, watched_page
 from playwright.sync_api import Browser, Page, expect
+
+from browser import visit, watched_page
 from report_data import SHOWN, columns, feature, scores, write_report
 
 
 def section(page: Page, title: str) -> list[str]:
     """The rows of the list with this heading."""
-    return page.locator("section", has=page.get_by_role("heading", name=title, exact=True)).locator(
-        "tbody tr"
-    ).all_inner_texts()
+    return (
+        page.locator("section", has=page.get_by_role("heading", name=title, exact=True))
+        .locator("tbody tr")
+        .all_inner_texts()
+    )
 
 
 def test_hostile_text_is_shown_literally(page: Page, report: Path) -> None:
@@ -29,14 +32,14 @@ def test_tokens_are_marked_by_their_value(page: Page, report: Path) -> None:
     strengths = [mark.evaluate("mark => mark.style.getPropertyValue('--strength')") for mark in marks.all()]
     assert strengths == ["1.000", "0.333", "0.167", "0.500"]
     assert [mark.get_attribute("class") for mark in marks.all()] == ["fires peak", "fires", "fires negative", "fires"]
-    assert page.locator(".contexts .unseen").nth(1).inner_text().startswith("Fires on:  queen 5.833, ")
+    assert page.locator(".contexts .unseen").nth(1).inner_text().startswith("Fires on: queen 5.833, ")
 
 
 def test_contexts_go_from_the_strongest_to_weak_ones(page: Page, report: Path) -> None:
     visit(page, report, "feature.html")
     headings = page.locator("section h3").all_inner_texts()
     assert headings == [
-        "strongest 4.2 to 6",
+        "Strongest 4.2 to 6",
         "5 of 5 4.8 to 6",
         "4 of 5 3.6 to 4.8",
         "3 of 5 2.4 to 3.6",
@@ -131,7 +134,7 @@ def test_a_feature_of_the_other_run(browser: Browser, tmp_path: Path) -> None:
     write = write_report(tmp_path)
     write("other/vocabulary", {"tokens": [f" other{number}" for number in range(40)]})
     write("other/columns", columns(20))
-    write("other/features/0000", {"first": 0, "features": [feature(number) for number in range(20)]})
+    write("other/features/0000", {"first": 0, "features": [feature(number, 20) for number in range(20)]})
     with watched_page(browser, tmp_path) as page:
         visit(page, tmp_path, "feature.html#other/0")
         expect(page.locator("#of")).to_have_text("Of the run that this one is compared with.")
@@ -144,7 +147,7 @@ def test_a_feature_of_the_other_run(browser: Browser, tmp_path: Path) -> None:
 
 def test_a_plain_sae_shows_values_alone(browser: Browser, tmp_path: Path) -> None:
     write = write_report(tmp_path, kind="SAE")
-    plain = feature(0)
+    plain = feature(0, 130)
     assert plain is not None
     plain["contexts"] = [{**context, "sigma": None} for context in plain["contexts"]]
     write("features/0000", {"first": 0, "features": [plain]})

@@ -1,7 +1,8 @@
 from pathlib import Path
 
-from browser import visit
 from playwright.sync_api import Page, expect
+
+from browser import visit
 
 
 def test_the_numbers_of_the_run_are_shown(page: Page, report: Path) -> None:

@@ -1,4 +1,4 @@
-"""A real browser on a report opened from the disk, watched: nothing may go wrong in it, nothing may leave the folder."""
+"""A real browser on a report opened from the disk, and watched: nothing may go wrong, nothing may leave the folder."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
 QUIET = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 READY = "main:not([aria-busy])"
@@ -46,12 +46,16 @@ def watched_page(browser: Browser, folder: Path, **context: Any) -> Iterator[Pag
         if message.type == "error":
             wrong.append(message.text)
 
+    def judge(request: Request) -> None:
+        if not is_inside(request.url, folder):
+            wrong.append(f"asked for {request.url}")
+
     with browser.new_context(**context) as opened:
         page = opened.new_page()
         page.set_default_timeout(30_000)
         page.on("console", note)
         page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda request: is_inside(request.url, folder) or wrong.append(f"asked for {request.url}"))
+        page.on("request", judge)
         yield page
     assert not wrong, wrong
 

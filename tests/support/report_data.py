@@ -11,7 +11,7 @@ from vsae_lightning.dashboard.report import new_report
 HOSTILE: list[str | list[int]] = [
     "<script>document.title='stolen'</script>",
     "</script><img src=x onerror=alert(1)>",
-    '"double" \'single\' \\ `back`',
+    "\"double\" 'single' \\ `back`",
     "&lt;&amp;&#x27;",
     "\n",
     "\t",
@@ -30,7 +30,7 @@ HOSTILE: list[str | list[int]] = [
 SHOWN = [
     "<script>document.title='stolen'</script>",
     "</script><img src=x onerror=alert(1)>",
-    '"double" \'single\' \\ `back`',
+    "\"double\" 'single' \\ `back`",
     "&lt;&amp;&#x27;",
     "↵",
     "⇥",
@@ -58,7 +58,7 @@ BARE = 7
 def write_report(folder: Path, d_sae: int = 130, kind: str = "VSAE", detailed: int | None = None) -> Write:
     """Into an empty folder: pages, and data for all but the map and the comparison.
 
-    Feature 0 fires on " king"; feature 1 on everything hostile; every tenth from 10 on is dead; the seventh has no page.
+    Feature 0 fires on " king"; 1 on everything hostile; every tenth from 10 on is dead; 7 has no page.
     `detailed`: so many features have pages; None: all.
     """
     write = new_report(folder)
@@ -67,7 +67,7 @@ def write_report(folder: Path, d_sae: int = 130, kind: str = "VSAE", detailed: i
     write("overview", overview(d_sae))
     write("columns", columns(d_sae))
     write("scores", scores())
-    pages = [feature(number) for number in range(d_sae if detailed is None else detailed)]
+    pages = [feature(number, d_sae) for number in range(d_sae if detailed is None else detailed)]
     for first in range(0, len(pages), SHARD):
         write(f"features/{first // SHARD:04d}", {"first": first, "features": pages[first : first + SHARD]})
     return write
@@ -98,7 +98,9 @@ def columns(d_sae: int) -> dict[str, Any]:
             _column("max", "max", "Largest value.", np.where(dead, 0.0, 5 + np.cos(numbers))),
             _column("decoder_norm", "decoder norm", "Length of the decoder's row.", np.ones(d_sae)),
             _column("nearest_cosine", "nearest cosine", "To the nearest other row.", rng.uniform(0, 1, d_sae)),
-            _column("nearest", "nearest", "The feature whose decoder row is nearest.", (numbers + 1) % d_sae, "integer"),
+            _column(
+                "nearest", "nearest", "The feature whose decoder row is nearest.", (numbers + 1) % d_sae, "integer"
+            ),
             _column("first_seen", "first seen", "Tokens of training before it fired.", 4096 * (numbers % 9), "integer"),
             _column("predicate_f1", "rule F1", "How well a simple rule predicts firing.", known),
             _column("kl", "KL", "Mean KL of the latent, in nats.", rng.uniform(0, 2, d_sae)),
@@ -120,20 +122,22 @@ def top_tokens(number: int) -> list[int]:
     return [KING + (number + shift * number) % len(WORDS) for shift in range(min(number + 1, 8))]
 
 
-def feature(number: int) -> dict[str, Any] | None:
-    """What its page shows."""
+def feature(number: int, d_sae: int) -> dict[str, Any] | None:
+    """What its page shows; the nearest features are the next ones."""
     if number == BARE:
         return None
     fires = not is_dead(number)
     return {
         "feature": number,
-        "histogram": {"edges": np.linspace(0, 6, 21), "counts": [4000 >> place for place in range(20)]} if fires else None,
+        "histogram": {"edges": np.linspace(0, 6, 21), "counts": [4000 >> place for place in range(20)]}
+        if fires
+        else None,
         "intervals": intervals() if fires else [],
         "contexts": contexts(number) if fires else [],
         "promoted": [[KING + rank, 2.5 - rank / 4] for rank in range(10)],
         "suppressed": [[rank, rank / 4 - 2.5] for rank in range(10)],
-        "near_decoder": [[number + 1 + rank, 0.9 - rank / 10] for rank in range(5)],
-        "near_firing": [[number + 2, 0.3]] if fires else [],
+        "near_decoder": [[(number + 1 + rank) % d_sae, 0.9 - rank / 10] for rank in range(5)],
+        "near_firing": [[(number + 2) % d_sae, 0.3]] if fires else [],
         "predicate": predicate() if fires else None,
     }
 
@@ -187,8 +191,20 @@ def overview(d_sae: int) -> dict[str, Any]:
         ],
         "text": {"tokens": 500_000, "rows": 496_094, "held_out_rows": 99_219, "context_length": 128, "first_offset": 1},
         "numbers": [
-            {"key": "explained_variance", "name": "explained variance", "value": 0.8123, "help": "1 - FVU.", "source": ""},
-            {"key": "l0", "name": "L0", "value": 31.97, "help": "Features that fire in a row, on average.", "source": ""},
+            {
+                "key": "explained_variance",
+                "name": "explained variance",
+                "value": 0.8123,
+                "help": "1 - FVU.",
+                "source": "",
+            },
+            {
+                "key": "l0",
+                "name": "L0",
+                "value": 31.97,
+                "help": "Features that fire in a row, on average.",
+                "source": "",
+            },
             {"key": "alive_fraction", "name": "alive", "value": 0.9, "help": "Share that fires at all.", "source": ""},
             {"key": "dead", "name": "dead", "value": d_sae // 10, "help": "Never fire.", "source": ""},
             {"key": "loss_recovered", "name": "loss recovered", "value": None, "help": "", "source": "test.json"},
