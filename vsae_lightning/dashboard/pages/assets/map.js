@@ -214,16 +214,19 @@
 
   /* The page. */
 
+  /** What goes wrong after the start is shown too. */
+  const told = (work) => work.catch((error) => report.error(error.message));
+
   function build() {
     for (const name of names()) $("map").append(report.element("option", { value: name }, name));
     scatter = report.scatter($("scatter"), { describe: card, open, moved: () => points && settle() });
     const change = (key, follow) => (event) => { view[key] = event.target.value; follow(); };
-    $("map").addEventListener("change", change("map", () => { view.group = ""; showMap({}); }));
+    $("map").addEventListener("change", change("map", () => { view.group = ""; told(showMap({})); }));
     $("colour").addEventListener("change", change("colour", () => { view.group = ""; recolour(); }));
     $("query").addEventListener("input", change("q", mark));
     $("more").addEventListener("click", () => { listed += ROWS; showList(); });
     document.addEventListener("themechange", () => { showLegend(); showGroups(); show(); });
-    window.addEventListener("hashchange", () => showMap(readAddress()));
+    window.addEventListener("hashchange", () => told(showMap(readAddress())));
   }
 
   /** Titles are in the maps' own files, of which only one is needed at first. */
@@ -237,6 +240,6 @@
     [columns, vocabulary] = await Promise.all([report.load("columns"), report.load("vocabulary")]);
     build();
     await showMap(readAddress());
-    window.setTimeout(titleChoices, 300);
+    window.setTimeout(() => told(titleChoices()), 300);
   });
 })();
