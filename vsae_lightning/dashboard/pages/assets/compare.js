@@ -60,18 +60,22 @@
 
   /* The map. */
 
+  /** In an order that is mixed but always the same: neither run is drawn over the other. */
   function pointsOfBoth() {
     const { mine, x, y, other, x2, y2 } = comparison.map;
-    runs[MINE].place = new Map(mine.map((feature, i) => [feature, i]));
-    runs[OTHER].place = new Map(other.map((feature, i) => [feature, mine.length + i]));
-    const shade = new Uint8Array(mine.length + other.length).fill(OTHER, mine.length);
+    const both = [...mine.map((feature, i) => [MINE, feature, x[i], y[i]]), ...other.map((feature, i) => [OTHER, feature, x2[i], y2[i]])];
+    const golden = both.map((one, i) => [(i * 0.618034) % 1, one]);
+    const mixed = golden.sort((a, b) => a[0] - b[0]).map(([, one]) => one);
+    for (const run of runs) run.place = new Map();
+    mixed.forEach(([run, feature], i) => runs[run].place.set(feature, i));
     const partners = new Map();
     for (const [a, b, cosine] of comparison.pairs) {
       const [one, two] = [runs[MINE].place.get(a), runs[OTHER].place.get(b)];
       if (one !== undefined) partners.set(one, { feature: b, point: two, cosine });
       if (two !== undefined) partners.set(two, { feature: a, point: one, cosine });
     }
-    return { x: [...x, ...x2], y: [...y, ...y2], shade, features: [...mine, ...other], partners };
+    const every = (index) => mixed.map((one) => one[index]);
+    return { shade: Uint8Array.from(every(0)), features: every(1), x: every(2), y: every(3), partners };
   }
 
   const matchOf = (i) => {
