@@ -100,11 +100,10 @@ def test_intervals_are_named_from_strong_to_weak(tmp_path: Path) -> None:
 
 def test_neighbours_tokens_and_columns_are_those_that_were_found(tmp_path: Path) -> None:
     features = described(dense_firings(d_sae=D_SAE))
-    predicate = Predicate("the token is 'a'", [7], 0.5, 0.25, 0.75)
-    predicates: list[Predicate | None] = [None, predicate] * (D_SAE // 2)
+    predicates = [None, Predicate("the token is 'a'", [3], 0.5, 0.4, 0.6)] * (D_SAE // 2)
     write_features(writer(tmp_path), features, Contexts(), silent, predicates=predicates, prefix="other/")
     found = pages(tmp_path, "other/")
-    assert [page["predicate"] for page in found] == [None, predicate._asdict()] * (D_SAE // 2)
+    assert [page["predicate"] for page in found] == [one and one._asdict() for one in predicates]
     for feature in (1, 69):
         page = found[feature]
         for name in ("decoder", "firing"):
