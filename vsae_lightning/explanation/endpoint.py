@@ -101,7 +101,7 @@ class Endpoint:
         if not hasattr(found, "choices"):
             raise InputError(f"scoring.url: {self.host} answers no chat protocol; the address often ends in /v1.")
         text = (found.choices[0].message.content or "") if found.choices else None
-        return text, found.usage.total_tokens if found.usage else prompt.tokens
+        return text, getattr(found.usage, "total_tokens", None) or prompt.tokens
 
     def _failure(self, error: "OpenAIError") -> Exception:
         if getattr(error, "status_code", None) in FOR_GOOD:
