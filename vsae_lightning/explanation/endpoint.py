@@ -35,11 +35,9 @@ class Endpoint:
     """
 
     def __init__(self, settings: Scoring) -> None:
-        try:
-            from openai import AsyncOpenAI
-        except ImportError:
-            raise InputError("score needs the package openai: pip install 'vsae_lightning[score]'.") from None
         url, self.model, self._key = settings.endpoint()
+        from openai import AsyncOpenAI
+
         self.parameters = settings.parameters
         self.budget = settings.budget_tokens
         self.spent = 0
