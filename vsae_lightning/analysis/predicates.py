@@ -19,8 +19,8 @@ from vsae_lightning.evaluation.evaluation import Track
 
 BLOCK_SEQUENCES = 16
 MIN_FIRINGS = 10  # in each half
-MAX_TOKENS = 20  # of a set
-SHOWN_TOKENS = 8
+MAX_TOKENS = 10  # of a set
+SHOWN_TOKENS = 6
 SETS = ("the token is", "the token before is")
 NUMBER = len(SETS) + len(CLASSES)
 # A statement alone comes first: of equal ones the simpler is taken.
@@ -185,7 +185,7 @@ class _Rows:
             there[part, 2:] = there[2:, part] = of_class[sets[part]].sum(axis=0)
         there[0, 0], there[1, 1] = self.of_token[sets.tokens].sum(), self.of_before[sets.before].sum()
         there[0, 1] = there[1, 0] = self._of_both(sets)
-        return held.T @ held, there
+        return (held.T @ held).astype(np.float64), there
 
     def _of_both(self, sets: _Sets) -> int:
         """The rows of a token of the one set after one of the other."""
