@@ -54,7 +54,7 @@ def _table(features: Features) -> dict[str, Any]:
     return {
         "columns": [vars(column) for column in features.columns],
         "top_tokens": features.top_tokens,
-        "promoted": None if lens is None else lens.promoted[:, :IN_TABLE].tolist(),
+        "promoted": [[] for _ in features.top_tokens] if lens is None else lens.promoted[:, :IN_TABLE],
     }
 
 

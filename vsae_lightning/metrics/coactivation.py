@@ -1,6 +1,7 @@
 """Which latents fire together."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,13 +85,20 @@ def nearest_by_jaccard(
     nearest = np.full((firing.shape[1], count), -1)
     for i, j, both in _joint(firing):
         jaccard = both / (counts[i] + counts[j] - both)
-        order = np.lexsort((j, -jaccard, i))
-        i, j, jaccard = i[order], j[order], jaccard[order]
-        rank = np.arange(len(i)) - np.searchsorted(i, i)
-        kept = rank < count
-        jaccards[i[kept], rank[kept]] = jaccard[kept]
-        nearest[i[kept], rank[kept]] = j[kept]
+        starts = np.flatnonzero(np.diff(i, prepend=-1)).tolist()
+        for low, high in pairwise([*starts, len(i)]):
+            best = low + _falling(jaccard[low:high], j[low:high], count)
+            jaccards[i[low], : len(best)] = jaccard[best]
+            nearest[i[low], : len(best)] = j[best]
     return jaccards, nearest
+
+
+def _falling(values: Float[np.ndarray, " n"], ties: Int[np.ndarray, " n"], count: int) -> Int[np.ndarray, " largest"]:
+    """Where the largest values are, in falling order, those that are equal in the order of `ties`."""
+    among = np.arange(len(values))
+    if len(values) > count:
+        among = among[values >= np.partition(values, -count)[-count]]
+    return among[np.lexsort((ties[among], -values[among]))[:count]]
 
 
 def _joint(firing: scipy.sparse.csr_array) -> Iterator[tuple[Int[np.ndarray, " n"], ...]]:
