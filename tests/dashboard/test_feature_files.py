@@ -13,6 +13,7 @@ from vsae_lightning.analysis.contexts import Contexts
 from vsae_lightning.analysis.features import Features
 from vsae_lightning.analysis.lens import Lens
 from vsae_lightning.analysis.neighbours import by_decoder, by_firing
+from vsae_lightning.analysis.predicates import Predicate
 from vsae_lightning.dashboard.data_files import read_data, writer
 from vsae_lightning.dashboard.feature_files import write_features
 
@@ -99,10 +100,10 @@ def test_intervals_are_named_from_strong_to_weak(tmp_path: Path) -> None:
 
 def test_neighbours_tokens_and_columns_are_those_that_were_found(tmp_path: Path) -> None:
     features = described(dense_firings(d_sae=D_SAE))
-    predicates: list[dict[str, Any] | None] = [None, {"text": "the token is 'a'", "f1": 0.5}] * (D_SAE // 2)
+    predicates = [None, Predicate("the token is 'a'", [3], 0.5, 0.4, 0.6)] * (D_SAE // 2)
     write_features(writer(tmp_path), features, Contexts(), silent, predicates=predicates, prefix="other/")
     found = pages(tmp_path, "other/")
-    assert [page["predicate"] for page in found] == predicates
+    assert [page["predicate"] for page in found] == [one and one._asdict() for one in predicates]
     for feature in (1, 69):
         page = found[feature]
         for name in ("decoder", "firing"):

@@ -54,4 +54,6 @@ def observation_of(made: DenseFirings) -> Observation:
     autoencoder = SparseAutoencoder(4, made.dense.shape[1], TopK(k=2), decoder="free", decoder_norm=2.0)
     subject = Subject("made", Path(), autoencoder, Provenance("bundled", "blocks.0.hook_resid_post"))
     read = made.dense[made.excerpt.positions(made.excerpt.rows)]
-    return Observation(subject, made.excerpt, made.firings, np.bincount((read != 0).sum(1)), 0.5, None)
+    return Observation(
+        subject, made.excerpt, made.firings, np.bincount((read != 0).sum(1)), 0.5, None, np.ones(len(read))
+    )

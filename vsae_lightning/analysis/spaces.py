@@ -1,6 +1,6 @@
 """Points and how far they are from each other: what a map is drawn from, and held against."""
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import scipy.sparse
@@ -22,6 +22,7 @@ class Neighbours(NamedTuple):
     distances: Float[np.ndarray, "n count"]
 
 
+@runtime_checkable
 class Space(Protocol):
     """Points with a Euclidean distance; at least four."""
 
