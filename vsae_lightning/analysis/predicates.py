@@ -32,7 +32,7 @@ class Predicate(NamedTuple):
 
     Attributes:
         text: For a reader.
-        tokens: Of its sets.
+        tokens: Of its sets; without "none", which is before the first of a sequence.
         f1: 2 precision recall / (precision + recall), on the half on which it was not chosen, as the others.
         precision: The share of rows where it holds that fire.
         recall: The share of firing rows where it holds.
@@ -124,7 +124,8 @@ class _Search:
         precision = float(hits / there) if there else 0.0
         recall, f1 = float(hits / len(theirs.tokens)), float(2 * hits / (len(theirs.tokens) + there))
         parts = sorted({*pair})
-        tokens = [token for part in parts if part < len(SETS) for token in sets[part].tolist()]
+        named = [token for part in parts if part < len(SETS) for token in sets[part].tolist()]
+        tokens = [token for token in named if token < len(self.vocabulary)]
         return Predicate(" and ".join(self._text(part, sets) for part in parts), tokens, f1, precision, recall)
 
     def _text(self, part: int, sets: "_Sets") -> str:
