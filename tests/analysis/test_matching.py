@@ -50,7 +50,8 @@ def test_what_does_not_fire_has_no_part() -> None:
 
 
 def nearest(places: np.ndarray) -> list[int]:
-    distances = torch.cdist(*[torch.from_numpy(places).double()] * 2).fill_diagonal_(torch.inf)
+    points = torch.from_numpy(places).double()
+    distances = torch.cdist(points, points).fill_diagonal_(torch.inf)
     return distances.argmin(1).tolist()
 
 

@@ -25,7 +25,7 @@ def observation(W_dec: Tensor, latents: Tensor, name: str = "run", explained_var
     firings.add(np.arange(len(latents)), DenseLatents(latents))
     l0 = np.bincount((latents != 0).sum(1).numpy())
     subject = Subject(name, Path(name), autoencoder, Provenance("bundled", "blocks.1.hook_resid_post"))
-    return Observation(subject, excerpt, firings, l0, explained_variance, None)
+    return Observation(subject, excerpt, firings, l0, explained_variance, None, np.ones(len(latents), dtype=np.float32))
 
 
 def all_alive(W_dec: Tensor, name: str = "run") -> Observation:

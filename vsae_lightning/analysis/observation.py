@@ -27,6 +27,7 @@ class Observation:
         l0: In how many rows so many latents were active: 0, 1, 2, ...
         explained_variance: 1 - sum |x - x_hat|^2 / sum |x - mean|^2.
         posteriors: Of a vSAE that samples.
+        norms: |x| of every row, in the order of the text.
     """
 
     subject: Subject
@@ -35,6 +36,7 @@ class Observation:
     l0: Int[np.ndarray, " counts"]
     explained_variance: float
     posteriors: Posteriors | None
+    norms: Float[np.ndarray, " rows"]
 
     @property
     def density(self) -> Float[np.ndarray, " d_sae"]:
@@ -75,6 +77,7 @@ class _Tally:
         self.l0 = np.zeros(1, dtype=np.int64)
         self.explained = ExplainedVariance(subject.autoencoder.d_in).to(subject.device)
         self.posteriors = PosteriorTally.of(subject.autoencoder)
+        self.norms: list[torch.Tensor] = []
 
     def update(self, x: torch.Tensor, positions: np.ndarray) -> None:
         latents = self.subject.autoencoder.latents(x)
@@ -84,11 +87,13 @@ class _Tally:
         counted = np.bincount(latents.active_per_row().cpu().numpy(), minlength=len(self.l0))
         counted[: len(self.l0)] += self.l0
         self.l0 = counted
+        self.norms.append(x.norm(dim=-1).cpu())
 
     def observation(self, excerpt: Excerpt) -> Observation:
         posteriors = None if self.posteriors is None else self.posteriors.compute()
         explained = float(self.explained.compute())
-        return Observation(self.subject, excerpt, self.firings, self.l0, explained, posteriors)
+        norms = torch.cat(self.norms).numpy()
+        return Observation(self.subject, excerpt, self.firings, self.l0, explained, posteriors, norms)
 
 
 def _require_same_activations(one: Subject, other: Subject) -> None:

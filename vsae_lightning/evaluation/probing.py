@@ -132,7 +132,7 @@ class Probing(Evaluation):
         return Scores(metrics, details, self._unstructured(results, subject), dict(headline))
 
     def _of_set(self, name: str, subject: Subject) -> _OfSet:
-        texts, labels = _balanced(name, read_labelled(name, self.folder), self.max_texts)
+        texts, labels = balanced_texts(name, read_labelled(name, self.folder), self.max_texts)
         activations = last_token_activations(subject, texts, self.positions(subject))
         latents = sparse_latents(subject.autoencoder, activations)
         split = balanced_split(labels, self.random_seed)
@@ -169,7 +169,7 @@ class Probing(Evaluation):
         }
 
 
-def _balanced(name: str, labelled: LabelledTexts, most: int) -> tuple[list[str], NDArray[np.int64]]:
+def balanced_texts(name: str, labelled: LabelledTexts, most: int) -> tuple[list[str], NDArray[np.int64]]:
     """The first texts of either label, as many of one as of the other, in their order."""
     labels = np.array(labelled.labels)
     of_either = [np.flatnonzero(labels == label) for label in (0, 1)]

@@ -119,6 +119,14 @@ def largest_cosines(rows: Float[Tensor, "n d_in"]) -> Float[Tensor, " n"]:
     return torch.cat([cosine.amax(-1) for cosine in _cosines_with_others(rows, own=-torch.inf)])
 
 
+def nearest_rows(
+    rows: Float[Tensor, "n d_in"], count: int
+) -> tuple[Float[Tensor, "n nearest"], Int[Tensor, "n nearest"]]:
+    """The largest cosines of every row with others, in falling order, and which rows these are; all where so few."""
+    found = [cosine.topk(min(count, len(rows) - 1)) for cosine in _cosines_with_others(rows, own=-torch.inf)]
+    return torch.cat([top.values for top in found]), torch.cat([top.indices for top in found])
+
+
 def _nearest_distance(rows: Float[Tensor, "n d_in"]) -> float:
     return float((1 - largest_cosines(rows)).mean())
 
