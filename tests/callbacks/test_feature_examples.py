@@ -54,20 +54,33 @@ def found_by_hand(run: Path, feature: int, count: int) -> tuple[int, list[tuple[
     return len(found), sorted(found, key=lambda context: -context[0])[:count]
 
 
+def assert_the_same(run: Path, shown: dict[str, dict[int, str]], count: int) -> None:
+    """What was shown at the end of a run is what its checkpoint says; some latents fire, or nothing is shown."""
+    fired = 0
+    for tag, steps in shown.items():
+        firings, expected = found_by_hand(run, int(tag.rpartition("_")[2]), count)
+        assert f"fires in {firings} of 300 held-out rows" in steps[11]
+        for (value, context), (right, text) in zip(rows_of(steps[11]), expected, strict=True):
+            assert value == pytest.approx(right, rel=2e-3)
+            assert context.strip() == text.strip()
+        fired += bool(firings)
+    assert fired > 1
+
+
 def test_the_strongest_contexts_are_those_of_the_trained_autoencoder(watched: Path) -> None:
     shown = texts(watched)
     assert set(shown) == {f"train/feature_{feature}" for feature in FEATURES}
-    fired = 0
-    for feature in FEATURES:
-        assert set(shown[f"train/feature_{feature}"]) == {5, 11}
-        last = shown[f"train/feature_{feature}"][11]
-        count, expected = found_by_hand(watched, feature, 3)
-        assert f"fires in {count} of 300 held-out rows" in last
-        for (value, context), (right, text) in zip(rows_of(last), expected, strict=True):
-            assert value == pytest.approx(right, rel=2e-3)
-            assert context.strip() == text.strip()
-        fired += bool(count)
-    assert fired > 1
+    assert all(set(steps) == {5, 11} for steps in shown.values())
+    assert_the_same(watched, shown, 3)
+
+
+def test_of_a_sharded_run_latents_of_every_rank_are_shown(sharded: Path) -> None:
+    folder = sharded / "lightning_logs" / "version_0"
+    shown = texts(folder)
+    features = [int(tag.rpartition("_")[2]) for tag in shown]
+    assert len(features) == 8
+    assert min(features) < 48 <= max(features)  # the second rank's
+    assert_the_same(folder, shown, 5)
 
 
 def test_every_member_has_its_own(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from google.protobuf import text_format
+from google.protobuf import text_format  # type: ignore[import-untyped]
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.image import imread
@@ -108,6 +108,15 @@ def test_a_run_of_the_command_line(watched: Path) -> None:
     assert np.array_equal(rows, trained["autoencoder.W_dec"].numpy()[features])
 
 
+def test_of_a_sharded_run_all_rows_are_there(sharded: Path) -> None:
+    folder = sharded / "lightning_logs" / "version_0"
+    trained = read_checkpoint(folder / "checkpoints" / "last.ckpt")["state_dict"]
+    ((rows, metadata),) = embeddings(folder).values()
+    assert [int(feature) for feature, _ in metadata[1:]] == list(range(96))
+    assert np.array_equal(rows, trained["autoencoder.W_dec"].numpy())
+    assert [int(tokens) for _, tokens in metadata[1:]] == trained["usage.tokens_since_fired"].tolist()
+
+
 def test_training_is_bit_equal_with_it_and_without(run: Path, watched: Path) -> None:
     one, other = (read_checkpoint(folder / "checkpoints" / "last.ckpt")["state_dict"] for folder in (run, watched))
     assert one.keys() == other.keys()
@@ -124,14 +133,15 @@ def test_the_map_has_every_latent_and_its_colour() -> None:
     (axes, _) = _map(places, silent, 1000).axes
     alive, dead = axes.collections
     assert np.array_equal(alive.get_offsets(), places[:3])
-    assert alive.get_array() == pytest.approx([0, 1, 2])
+    assert alive.get_array().tolist() == pytest.approx([0, 1, 2])
     assert np.array_equal(dead.get_offsets(), places[3:])
     assert "red: dead, 2" in axes.get_title()
 
 
 def test_the_histogram_counts_every_latent() -> None:
     (axes,) = _histogram(np.array([0.1, 0.11, 0.51, 1.0])).axes
-    counts = [patch.get_height() for patch in axes.patches]
+    bars: list[Any] = list(axes.patches)
+    counts = [bar.get_height() for bar in bars]
     assert [place for place, count in enumerate(counts) if count] == [5, 25, 49]
     assert sum(counts) == 4
 
