@@ -133,7 +133,7 @@ def test_the_map_has_every_latent_and_its_colour() -> None:
     (axes, _) = _map(places, silent, 1000).axes
     alive, dead = axes.collections
     assert np.array_equal(alive.get_offsets(), places[:3])
-    assert alive.get_array().tolist() == pytest.approx([0, 1, 2])
+    assert np.asarray(alive.get_array()).tolist() == pytest.approx([0, 1, 2])
     assert np.array_equal(dead.get_offsets(), places[3:])
     assert "red: dead, 2" in axes.get_title()
 
