@@ -132,13 +132,12 @@ def test_features_that_were_not_chosen_have_no_file(browser: Browser, tmp_path: 
 
 def test_a_feature_of_the_other_run(browser: Browser, tmp_path: Path) -> None:
     write = write_report(tmp_path)
-    write("other/vocabulary", {"tokens": [f" other{number}" for number in range(40)]})
     write("other/columns", columns(20))
     write("other/features/0000", {"first": 0, "features": [feature(number, 20) for number in range(20)]})
     with watched_page(browser, tmp_path) as page:
         visit(page, tmp_path, "feature.html#other/0")
         expect(page.locator("#of")).to_have_text("Of the run that this one is compared with.")
-        assert section(page, "Tokens it promotes")[0] == " other17\t2.5"
+        assert section(page, "Tokens it promotes")[0] == " king\t2.5"
         assert page.locator(".explanation").count() == 0  # scores are of this run
         page.locator("section", has_text="Nearest by decoder").get_by_role("link").first.click()
         expect(page.locator("h1")).to_have_text("Feature 1")
@@ -147,7 +146,7 @@ def test_a_feature_of_the_other_run(browser: Browser, tmp_path: Path) -> None:
 
 def test_a_plain_sae_shows_values_alone(browser: Browser, tmp_path: Path) -> None:
     write = write_report(tmp_path, kind="SAE")
-    plain = feature(0, 130)
+    plain = feature(0)
     assert plain is not None
     plain["contexts"] = [{**context, "sigma": None} for context in plain["contexts"]]
     write("features/0000", {"first": 0, "features": [plain]})

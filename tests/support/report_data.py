@@ -122,7 +122,7 @@ def top_tokens(number: int) -> list[int]:
     return [KING + (number + shift * number) % len(WORDS) for shift in range(min(number + 1, 8))]
 
 
-def feature(number: int, d_sae: int) -> dict[str, Any] | None:
+def feature(number: int, d_sae: int = 130) -> dict[str, Any] | None:
     """What its page shows; the nearest features are the next ones."""
     if number == BARE:
         return None

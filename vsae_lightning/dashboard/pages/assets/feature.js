@@ -121,7 +121,7 @@
     const isDetailed = other || !manifest.detailed || manifest.detailed.includes(feature);
     const [columns, vocabulary, scores, page] = await Promise.all([
       report.load(`${prefix}columns`),
-      report.load(`${prefix}vocabulary`),
+      report.load("vocabulary"),
       manifest.has.scores && !other ? report.load("scores") : null,
       isDetailed && isThere(feature, other) ? report.load(shard) : null,
     ]);
