@@ -289,7 +289,7 @@
   }
 
   async function read(name, prefix, only) {
-    const [columns, vocabulary] = await Promise.all([report.load(`${prefix}columns`), report.load(`${prefix}vocabulary`)]);
+    const [columns, vocabulary] = await Promise.all([report.load(`${prefix}columns`), report.load("vocabulary")]);
     return { name, columns, vocabulary, prefix, only };
   }
 
