@@ -14,7 +14,6 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 import vsae_lightning.dashboard
-
 from browser import READY, accessibility, overflow, visit, watched_page
 
 PAGES_FOLDER = Path(vsae_lightning.dashboard.__file__).parent / "pages"
