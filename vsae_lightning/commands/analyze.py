@@ -68,6 +68,8 @@ def analyze(
         comparison: How two runs are compared.
         scoring: Which features are explained and scored, and by which language model.
     """
+    if score:
+        scoring.endpoint()  # what is missing is told before the text is read
     # Scores are added to a report, and a key must not be in one.
     of_report = {**locals(), "score": False, "scoring": Scoring(), "force": False}
     command = command_line(analyze, "analyze", of_report)
