@@ -144,15 +144,16 @@ def test_a_feature_of_the_other_run(browser: Browser, tmp_path: Path) -> None:
         assert page.url.endswith("feature.html#other/1")
 
 
-def test_a_plain_sae_shows_values_alone(browser: Browser, tmp_path: Path) -> None:
-    write = write_report(tmp_path, kind="SAE")
+@pytest.mark.parametrize(("kind", "shown"), [("SAE", ["6", "5.833"]), ("VSAE", ["μ 6", "μ 5.833"])])
+def test_values_without_a_learned_deviation(browser: Browser, tmp_path: Path, kind: str, shown: list[str]) -> None:
+    write = write_report(tmp_path, kind=kind)
     plain = feature(0)
     assert plain is not None
     plain["contexts"] = [{**context, "sigma": None} for context in plain["contexts"]]
     write("features/0000", {"first": 0, "features": [plain]})
     with watched_page(browser, tmp_path) as page:
         visit(page, tmp_path, "feature.html#0")
-        assert page.locator(".contexts .value").all_inner_texts()[:2] == ["6", "5.833"]
+        assert page.locator(".contexts .value").all_inner_texts()[:2] == shown
 
 
 def manifest_of(folder: Path) -> dict[str, object]:
