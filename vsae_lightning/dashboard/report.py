@@ -76,7 +76,7 @@ def write_report(
         key: A hash of all that it depends on, see `key_of_report`.
         track: Shows how far it is.
     """
-    write = _new_report(folder)
+    write = new_report(folder)
     observation = mine.observation
     texts = vocabulary(observation.subject.model.tokenizer)
     write("vocabulary", {"tokens": texts})
@@ -101,7 +101,7 @@ def key_of_report(folder: Path) -> str | None:
     return key
 
 
-def _new_report(folder: Path) -> Write:
+def new_report(folder: Path) -> Write:
     """Copy the pages and what they load; returns what writes their data."""
     from plotly.offline import get_plotlyjs
 
