@@ -6,7 +6,7 @@ from pathlib import Path
 import map_data
 import pytest
 import report_data
-from browser import accessibility, overflow, running_browser, visit, watched_page
+from browser import accessibility, overflow, visit, watched_page
 from playwright.sync_api import Browser, Locator, Page, expect
 
 D_SAE = 130
@@ -14,14 +14,9 @@ MINE, OTHER = "run <b>1</b>", "run <i>2</i>"
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_browser() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("report")
+    made = tmp_path_factory.mktemp("a report") / "it's #1 100%"  # which an address has to escape
+    made.mkdir()
     map_data.write_map_report(made, D_SAE)
     return made
 

@@ -84,7 +84,6 @@ def samples() -> dict[str, Any]:
 
 def write_other(write: Write) -> None:
     """The run that is compared with; its feature j fires on what feature j of this one does."""
-    write("other/vocabulary", {"tokens": report_data.VOCABULARY})
     write("other/columns", report_data.columns(OTHER_SIZE))
     for first in range(0, OTHER_SIZE, report_data.SHARD):
         features = [report_data.feature(j) for j in range(first, min(first + report_data.SHARD, OTHER_SIZE))]

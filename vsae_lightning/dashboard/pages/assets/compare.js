@@ -8,8 +8,8 @@
   const [MINE, OTHER] = [0, 1];
   const $ = (id) => document.getElementById(id);
 
-  let manifest, comparison, scatter, points;
-  const runs = []; // of this run and of the other: {name, columns, vocabulary, prefix, only, place: feature -> point}
+  let manifest, comparison, vocabulary, scatter, points; // one vocabulary: both are of one language model
+  const runs = []; // of this run and of the other: {name, columns, prefix, only, place: feature -> point}
   const view = { threshold: 0.7, q: "", up: false, pair: null, hidden: [false, false] };
   const listed = { pairs: ROWS, only: [ROWS, ROWS] };
   let found = null; // per run the features that were searched for; null: nothing was
@@ -38,7 +38,7 @@
   /* Words for a feature. */
 
   const link = (run, feature) => report.featureLink(feature, run === OTHER);
-  const tops = (run, feature, most) => report.tokenList(runs[run].vocabulary, runs[run].columns.top_tokens[feature], most);
+  const tops = (run, feature, most) => report.tokenList(vocabulary, runs[run].columns.top_tokens[feature], most);
   const row = (...cells) => report.element("tr", {}, ...cells);
   const cell = (content, name) => report.element("td", { class: name || null }, content);
   const heading = (text, name) => report.element("th", { scope: "col", class: name || null }, text);
@@ -207,7 +207,7 @@
     if (!page) return report.element("div", {}, title, tops(run, feature), report.element("p", { class: "note" }, "It has no page in this report."));
     const max = Math.max(...page.contexts.flatMap(({ values }) => values.map(([, value]) => Math.abs(value))));
     const context = ({ tokens, at, values }) =>
-      report.element("li", {}, report.tokens(runs[run].vocabulary, tokens, { values, max, at }));
+      report.element("li", {}, report.tokens(vocabulary, tokens, { values, max, at }));
     return report.element("div", {}, title, report.element("ol", { class: "plain" }, ...page.contexts.slice(0, CONTEXTS).map(context)));
   }
 
@@ -236,7 +236,7 @@
 
   function search() {
     const query = view.q.trim();
-    found = query ? runs.map(({ columns, vocabulary }) => new Set(report.search(columns, vocabulary, query))) : null;
+    found = query ? runs.map(({ columns }) => new Set(report.search(columns, vocabulary, query))) : null;
     $("count").textContent = found ? found.map(({ size }) => report.number(size)).join(" and ") + " found" : "";
   }
 
@@ -289,14 +289,13 @@
   }
 
   async function read(name, prefix, only) {
-    const [columns, vocabulary] = await Promise.all([report.load(`${prefix}columns`), report.load("vocabulary")]);
-    return { name, columns, vocabulary, prefix, only };
+    return { name, columns: await report.load(`${prefix}columns`), prefix, only };
   }
 
   report.start("compare", async function (found) {
     manifest = found;
     if (!manifest.has.compare) throw new Error("This report compares with no other run: vsae analyze --against names one.");
-    comparison = await report.load("compare");
+    [comparison, vocabulary] = await Promise.all([report.load("compare"), report.load("vocabulary")]);
     const [mine, other] = comparison.names;
     runs.push(...await Promise.all([read(mine, "", comparison.only_mine), read(other, "other/", comparison.only_other)]));
     build();

@@ -50,9 +50,11 @@
       return { left: (i) => half + (points.x[i] - x) * size, top: (i) => middle - (points.y[i] - y) * size };
     }
 
+    /** Smaller where there are many points or little room; grows more slowly than what lies between them. */
     function radius() {
-      const whole = Math.min(4.5, Math.max(1.5, 1 + 80 / Math.sqrt(points.x.length || 1)));
-      return Math.min(7, whole * view.zoom ** 0.3);
+      const room = Math.min(1, Math.max(0.6, Math.min(canvas.clientWidth, canvas.clientHeight) / 600));
+      const alone = Math.min(4.5, Math.max(1.5, 1 + 80 / Math.sqrt(points.x.length || 1)));
+      return Math.min(7, room * alone * view.zoom ** 0.3);
     }
 
     function nearest(x, y, reach) {
