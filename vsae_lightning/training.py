@@ -20,8 +20,10 @@ from vsae_lightning.autoencoders.storage import require_state
 from vsae_lightning.callbacks import (
     DeadFeatures,
     DictionaryRecovery,
+    FeatureExamples,
     Interruption,
     LastCheckpoint,
+    LatentMap,
     LatentsWriter,
     LossRecovered,
     SkippedSteps,
@@ -85,6 +87,8 @@ class TrainingCLI(LightningCLI):
         parser.add_lightning_class_args(Sparsity, "sparsity")
         parser.add_lightning_class_args(DictionaryRecovery, "dictionary_recovery")
         parser.add_lightning_class_args(LossRecovered, "loss_recovered")
+        parser.add_lightning_class_args(LatentMap, "latent_map")
+        parser.add_lightning_class_args(FeatureExamples, "feature_examples")
         parser.add_lightning_class_args(Throughput, "throughput")
         parser.add_lightning_class_args(TrainingProgress, "progress")
         parser.add_lightning_class_args(LatentsWriter, "latents")

@@ -47,6 +47,7 @@ def test_a_pass_is_what_the_autoencoder_does_with_every_row(
         events = found.firings.of(latent)
         assert events.positions.tolist() == positions[where].tolist()
         np.testing.assert_allclose(events.values, latents[torch.from_numpy(where), latent], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.norms, x.norm(dim=-1), rtol=1e-5)
     sizes = (latents != 0).sum(1).tolist()
     assert found.l0.tolist() == [sizes.count(size) for size in range(7)]
     error = (x - subject.autoencoder.decode(latents)).square().sum()

@@ -94,6 +94,11 @@ def test_what_fires_too_rarely_in_a_half_has_none() -> None:
     assert mean_f1(scores[:2]) is None
 
 
+def test_before_the_first_token_there_is_none() -> None:
+    (predicate,) = found([np.broadcast_to(np.arange(LENGTH) == 0, TOKENS.shape)], Excerpt(TOKENS, SEQUENCES, 0))
+    assert predicate == Predicate("the token before is none", [], 1.0, 1.0, 1.0)
+
+
 def test_one_sequence_has_no_second_half() -> None:
     excerpt = Excerpt(TOKENS[:1], 1, FIRST)
     assert found([np.ones((1, LENGTH), dtype=bool)], excerpt) == [None]

@@ -18,8 +18,9 @@ TOKENS, CONTEXT = 640, 16
 @pytest.fixture(scope="module")
 def report(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("analysis") / "report"
-    options = ["--tokens", str(TOKENS), "--features", "0-69,95", "--contexts.strongest", "5", "--output", str(folder)]
-    main(["analyze", str(run), *options])
+    options = ["--tokens", str(TOKENS), "--features", "0-69,95", "--contexts.strongest", "5"]
+    others = ["--against", str(run), "--maps.which", "none", "--maps.samples", "0"]
+    main(["analyze", str(run), "--output", str(folder), *options, *others])
     return folder
 
 
@@ -58,6 +59,14 @@ def test_the_vocabulary_spells_the_text(run: Path, report: Path) -> None:
     ids = subject.tokens.held_out[0].tolist()
     text = b"".join(token.encode() if isinstance(token, str) else bytes(token) for token in (tokens[i] for i in ids))
     assert text.decode() == subject.model.tokenizer.decode(ids)
+
+
+def test_the_other_run_has_the_same_data_of_all_its_features(report: Path) -> None:
+    assert read_data(report, "other/columns") == read_data(report, "columns")
+    assert read_data(report, "other/features/0000") == read_data(report, "features/0000")
+    mine, other = (read_data(report, f"{prefix}features/0001")["features"] for prefix in ("", "other/"))
+    assert [page["feature"] for page in other] == list(range(64, 96))
+    assert [page for page in other if page["feature"] in (*range(64, 70), 95)] == [page for page in mine if page]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from run_folders import model, write_result, write_run
 from vsae_lightning.autoencoders.base import SparseAutoencoder
 from vsae_lightning.autoencoders.storage import save
 from vsae_lightning.autoencoders.topk import TopK
-from vsae_lightning.comparison.gather import gather
+from vsae_lightning.comparison.gather import entry_of, gather
 from vsae_lightning.comparison.groups import group
 from vsae_lightning.comparison.tables import notes
 from vsae_lightning.errors import InputError
@@ -212,3 +212,11 @@ def test_a_bad_run_is_told_in_one_line(
     with pytest.raises(InputError, match=complaint) as caught:
         gather([run])
     assert "\n" not in str(caught.value)
+
+
+def test_one_without_metrics_is_refused_in_a_table_alone(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", model(k=4))
+    with pytest.raises(InputError, match=r"run' has no metrics yet; vsae test .*run makes them"):
+        gather([str(run)])
+    entry = entry_of(run, None)
+    assert (entry.values, entry.curves, entry.settings["sparsifier.k"]) == ({}, {}, 4)

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import map_data
 import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+import map_data
 import report_data
 from browser import accessibility, overflow, visit, watched_page
-from playwright.sync_api import Browser, Locator, Page, expect
 
 D_SAE = 130
 MINE, OTHER = "run <b>1</b>", "run <i>2</i>"

@@ -1,5 +1,6 @@
 """What holds of every page: who can use it, where it works, and what it refuses."""
 
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -12,8 +13,10 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+import vsae_lightning.dashboard
 from browser import READY, accessibility, overflow, visit, watched_page
 
+PAGES_FOLDER = Path(vsae_lightning.dashboard.__file__).parent / "pages"
 PAGES = ["index.html", "features.html#density=0.05..", "feature.html#0", "feature.html#1", "feature.html#20"]
 
 
@@ -122,6 +125,18 @@ def test_the_policy_refuses_what_is_inline_or_remote(browser: Browser, report: P
         page.request.get(f"{host}/seen")
         assert asked == ["/seen"]
     page.close()
+
+
+@pytest.mark.parametrize("path", sorted(PAGES_FOLDER.glob("*.html")), ids=lambda path: path.name)
+def test_the_policy_names_files_beside_the_page(path: Path) -> None:
+    """Firefox's 'self' is nothing at all on a page from a disk, which has no host; Chromium's is all files."""
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', path.read_text(encoding="utf-8"))
+    assert policy is not None
+    rules = dict(rule.split(" ", 1) for rule in policy[1].split("; "))
+    assert rules["default-src"] == "'none'"
+    assert rules["script-src"].startswith("'self' file:")
+    assert rules["style-src"].startswith("'self' file:")
+    assert set(rules) == {"default-src", "script-src", "style-src", "img-src", "base-uri", "form-action"}
 
 
 def test_a_web_server_may_hold_it_in_a_subfolder(browser: Browser, report: Path) -> None:

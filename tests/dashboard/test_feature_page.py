@@ -132,28 +132,28 @@ def test_features_that_were_not_chosen_have_no_file(browser: Browser, tmp_path: 
 
 def test_a_feature_of_the_other_run(browser: Browser, tmp_path: Path) -> None:
     write = write_report(tmp_path)
-    write("other/vocabulary", {"tokens": [f" other{number}" for number in range(40)]})
     write("other/columns", columns(20))
     write("other/features/0000", {"first": 0, "features": [feature(number, 20) for number in range(20)]})
     with watched_page(browser, tmp_path) as page:
         visit(page, tmp_path, "feature.html#other/0")
         expect(page.locator("#of")).to_have_text("Of the run that this one is compared with.")
-        assert section(page, "Tokens it promotes")[0] == " other17\t2.5"
+        assert section(page, "Tokens it promotes")[0] == " king\t2.5"
         assert page.locator(".explanation").count() == 0  # scores are of this run
         page.locator("section", has_text="Nearest by decoder").get_by_role("link").first.click()
         expect(page.locator("h1")).to_have_text("Feature 1")
         assert page.url.endswith("feature.html#other/1")
 
 
-def test_a_plain_sae_shows_values_alone(browser: Browser, tmp_path: Path) -> None:
-    write = write_report(tmp_path, kind="SAE")
-    plain = feature(0, 130)
+@pytest.mark.parametrize(("kind", "shown"), [("SAE", ["6", "5.833"]), ("VSAE", ["μ 6", "μ 5.833"])])
+def test_values_without_a_learned_deviation(browser: Browser, tmp_path: Path, kind: str, shown: list[str]) -> None:
+    write = write_report(tmp_path, kind=kind)
+    plain = feature(0)
     assert plain is not None
     plain["contexts"] = [{**context, "sigma": None} for context in plain["contexts"]]
     write("features/0000", {"first": 0, "features": [plain]})
     with watched_page(browser, tmp_path) as page:
         visit(page, tmp_path, "feature.html#0")
-        assert page.locator(".contexts .value").all_inner_texts()[:2] == ["6", "5.833"]
+        assert page.locator(".contexts .value").all_inner_texts()[:2] == shown
 
 
 def manifest_of(folder: Path) -> dict[str, object]:

@@ -100,6 +100,14 @@ def test_ranges_narrow_the_table(page: Page, report: Path) -> None:
     assert count(page).startswith("118 of 130")
 
 
+def test_scores_of_explanations_are_columns(page: Page, report: Path) -> None:
+    visit(page, report, "features.html#sort=detection")
+    assert shown(page)[:3] == [0, 1, 2]  # of 0 alone there is an explanation
+    cells = page.locator("tbody tr").nth(0).locator("td").all_inner_texts()
+    assert cells[-3:-1] == ["0.81", "–"]  # detection and fuzzing
+    assert page.locator("tbody tr").nth(1).locator("td").all_inner_texts()[-3:-1] == ["–", "–"]
+
+
 def test_a_view_is_an_address(page: Page, report: Path) -> None:
     visit(page, report, "features.html")
     page.get_by_label("Token").fill('" of"')

@@ -1,14 +1,15 @@
-"""The maps, in a real browser: what is under the pointer is told and opened, and colours, search and groups are right."""
+"""The maps, in a real browser: what is under the pointer is told and opened; colours, search and groups are right."""
 
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import map_data
 import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+import map_data
 import report_data
 from browser import accessibility, overflow, visit, watched_page
-from playwright.sync_api import Browser, Locator, Page, expect
 
 D_SAE = 130
 NUMBER = 118

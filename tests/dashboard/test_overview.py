@@ -140,3 +140,14 @@ def test_the_command_writes_it(run: Path, tmp_path: Path) -> None:
     options = f"--tokens {TOKENS} --output {tmp_path / 'report'}"
     assert page["reproduce"][1] == f"vsae analyze {run} {options}"
     assert read_data(tmp_path / "report", "manifest")["kind"] == "VSAE"
+    columns = {column["key"]: column["values"] for column in read_data(tmp_path / "report", "columns")["columns"]}
+    usage = TrainingUsage.of(run)
+    assert usage is not None
+    assert [value or np.nan for value in columns["last_seen"]] == pytest.approx(usage.last, nan_ok=True)
+    assert {type(value) for value in columns["first_seen"]} <= {int, type(None)}
+    features = [
+        feature for shard in (0, 1) for feature in read_data(tmp_path / "report", f"features/{shard:04d}")["features"]
+    ]
+    scores = [feature["predicate"] and feature["predicate"]["f1"] for feature in features]
+    assert scores == columns["predicate_f1"]
+    assert any(score is not None for score in scores)

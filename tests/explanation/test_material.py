@@ -70,7 +70,17 @@ def test_what_overlaps_a_shown_one_is_not_asked_about() -> None:
     window = Passage([Piece("window", 0.0, True)], 3, 4)
     found = material(0, Evidence([firing(0), near, firing(1)], [window, silent(0)]), Scoring(shown=1))
     assert found is not None
+    assert len(found.shown) == 1
     assert {question.text for question in chain(*found.detection)} == {" 1.0 1.1 1.2 1.3 1.4", " quiet0"}
+
+
+def test_neighbours_in_the_text_count_once() -> None:
+    """A feature that fires on many tokens in a row has contexts that are nearly the same."""
+    shifted = [Passage(firing(n).pieces, 100 * n + shift, 100 * n + shift + 5) for n in range(4) for shift in (0, 1)]
+    found = material(0, Evidence(shifted, [silent(0)]), Scoring(shown=4))
+    assert found is not None
+    assert len(found.shown) == 2
+    assert sum(question.fits for question in chain(*found.detection)) == 2
 
 
 @pytest.mark.parametrize("contexts", [0, 1])

@@ -12,24 +12,24 @@ def always(position: int) -> bool:
 
 
 def test_marks_stand_around_runs() -> None:
-    found = passage(["the", " old", " red", " sea"], {1: 2.0, 2: -1.0, 3: 0.5}, 10, always)
-    assert found.marked(found.firing) == "the« old red sea»"
+    found = passage(["the", " old", " red", " sea"], {1: 2.0, 2: -0.6, 3: 0.59}, 10, always)
+    assert found.marked(found.peaks) == "the« old red» sea"  # the last one fires less than 0.3 times as strongly as any
     assert found.marked([0, 2]) == "«the» old« red» sea"
     assert found.marked(()) == "the old red sea"
-    assert [piece.strength for piece in found.pieces] == [0, 2, 1, 0.5]
+    assert [piece.strength for piece in found.pieces] == [0, 2, 0.6, 0.59]
     assert (found.start, found.end, found.silent) == (10, 14, [0])
 
 
 def test_parts_of_a_character_are_one_piece() -> None:
     found = passage(["a ", GRIN[:2], GRIN[2:], "!", GRIN[:1]], {2: 3.0}, 0, always)
     assert [piece.text for piece in found.pieces] == ["a ", "\U0001f600", "!", "�"]
-    assert found.marked(found.firing) == "a «\U0001f600»!�"
+    assert found.marked(found.peaks) == "a «\U0001f600»!�"
     assert found.silent == [0, 2, 3]
 
 
 def test_marks_of_the_corpus_are_not_taken_for_ours() -> None:
     found = passage(["«le»", " «", "x"], {2: 1.0}, 0, always)
-    assert found.marked(found.firing) == "\u2039le\u203a \u2039«x»"
+    assert found.marked(found.peaks) == "\u2039le\u203a \u2039«x»"
 
 
 def test_a_token_that_was_not_read_is_not_silent() -> None:

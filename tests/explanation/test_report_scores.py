@@ -152,7 +152,8 @@ def test_an_endpoint_that_fails_always_is_left(report: Path, reply: Reply, said:
 def test_what_is_no_completion_is_no_answer(report: Path) -> None:
     busy = Reply(raw=b'{"choices": null, "error": {"message": "busy"}}')
     with chat(at_first(2, busy)) as served:
-        assert "0 of 1 features" in run(report, served, features=[1])
+        with pytest.raises(InputError, match="does not answer: what came is no completion"):
+            run(report, served, features=[1])
         assert "1 of 1 features" in run(report, served, features=[1])
     assert len(served.requests) == 2 + PER_FEATURE
 
@@ -241,6 +242,8 @@ def test_a_budget_too_small_sends_nothing_and_says_what_fits(report: Path) -> No
         words = str(error.value).split()
         fitting = int(words[words.index("--scoring.features") + 1].strip(","))
         assert 0 < fitting < 3
+        with pytest.raises(InputError, match=r"give as much\.$"):
+            run(report, served, budget_tokens=300)
         assert not served.requests
         run(report, served, budget_tokens=3000, features=fitting)
         assert len(served.requests) == fitting * PER_FEATURE

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 import report_data
 from report_data import HOSTILE, KING, WORDS
-
 from vsae_lightning.dashboard.data_files import Write
 
 LABEL = "<b>sport</b>"

@@ -65,7 +65,7 @@ def write_report(folder: Path, d_sae: int = 130, kind: str = "VSAE", detailed: i
     write("manifest", manifest(d_sae, kind))
     write("vocabulary", {"tokens": VOCABULARY})
     write("overview", overview(d_sae))
-    write("columns", columns(d_sae))
+    write("columns", columns(d_sae, kind))
     write("scores", scores())
     pages = [feature(number, d_sae) for number in range(d_sae if detailed is None else detailed)]
     for first in range(0, len(pages), SHARD):
@@ -84,13 +84,17 @@ def is_dead(number: int) -> bool:
     return number >= DEAD and number % DEAD == 0
 
 
-def columns(d_sae: int) -> dict[str, Any]:
+def columns(d_sae: int, kind: str = "VSAE") -> dict[str, Any]:
     """Density falls with the number of the feature; `nearest` is the next one; `predicate_f1` is not always known."""
     numbers = np.arange(d_sae)
     dead = np.array([is_dead(number) for number in range(d_sae)])
     density = np.where(dead, 0.0, 0.5 / (1 + numbers))
     known = [None if dead[number] or number % 7 == 0 else number % 5 / 4 for number in range(d_sae)]
     rng = np.random.default_rng(0)
+    posterior = [
+        _column("kl", "KL", "Mean KL of the latent, in nats.", rng.uniform(0, 2, d_sae)),
+        _column("sigma", "sigma", "Mean posterior deviation.", rng.uniform(0.1, 1, d_sae)),
+    ]
     tops = [[] if dead[number] else top_tokens(number) for number in range(d_sae)]
     return {
         "columns": [
@@ -103,8 +107,7 @@ def columns(d_sae: int) -> dict[str, Any]:
             ),
             _column("first_seen", "first seen", "Tokens of training before it fired.", 4096 * (numbers % 9), "integer"),
             _column("predicate_f1", "rule F1", "How well a simple rule predicts firing.", known),
-            _column("kl", "KL", "Mean KL of the latent, in nats.", rng.uniform(0, 2, d_sae)),
-            _column("sigma", "sigma", "Mean posterior deviation.", rng.uniform(0.1, 1, d_sae)),
+            *(posterior if kind == "VSAE" else []),
         ],
         "top_tokens": tops,
         "promoted": [[KING + (number + shift) % len(WORDS) for shift in range(5)] for number in range(d_sae)],
@@ -122,7 +125,7 @@ def top_tokens(number: int) -> list[int]:
     return [KING + (number + shift * number) % len(WORDS) for shift in range(min(number + 1, 8))]
 
 
-def feature(number: int, d_sae: int) -> dict[str, Any] | None:
+def feature(number: int, d_sae: int = 130) -> dict[str, Any] | None:
     """What its page shows; the nearest features are the next ones."""
     if number == BARE:
         return None

@@ -60,6 +60,11 @@ ARMS: dict[str, Callable[[], AutoencoderModule]] = {
 }
 
 
+# What a run from the command line is looked at with, sharded or not.
+LOOKED_AT = [
+    *("--latent_map.every_n_steps", "12"),
+    *("--feature_examples.every_n_steps", "12", "--feature_examples.max_tokens", "320"),
+]
 LONG = ("auxk", "learned", "jumprelu")
 
 
@@ -165,7 +170,7 @@ def run(config: Path, folder: Path) -> None:
     """A run from the command line with the layer that shards it, and three checkpoints on its way."""
     layer = Path(__file__).parents[2] / "configs" / "trainer" / "sharded.yaml"
     os.chdir(folder)
-    options = ["--trainer.devices", "2", "--checkpoint.every_n_steps", "5"]
+    options = ["--trainer.devices", "2", "--checkpoint.every_n_steps", "5", *LOOKED_AT]
     command_line(["fit", "--config", str(config), "--config", str(layer), *options])
 
 

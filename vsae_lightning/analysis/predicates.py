@@ -19,8 +19,8 @@ from vsae_lightning.evaluation.evaluation import Track
 
 BLOCK_SEQUENCES = 16
 MIN_FIRINGS = 10  # in each half
-MAX_TOKENS = 20  # of a set
-SHOWN_TOKENS = 8
+MAX_TOKENS = 10  # of a set
+SHOWN_TOKENS = 6
 SETS = ("the token is", "the token before is")
 NUMBER = len(SETS) + len(CLASSES)
 # A statement alone comes first: of equal ones the simpler is taken.
@@ -32,7 +32,7 @@ class Predicate(NamedTuple):
 
     Attributes:
         text: For a reader.
-        tokens: Of its sets.
+        tokens: Of its sets; without "none", which is before the first of a sequence.
         f1: 2 precision recall / (precision + recall), on the half on which it was not chosen, as the others.
         precision: The share of rows where it holds that fire.
         recall: The share of firing rows where it holds.
@@ -124,7 +124,8 @@ class _Search:
         precision = float(hits / there) if there else 0.0
         recall, f1 = float(hits / len(theirs.tokens)), float(2 * hits / (len(theirs.tokens) + there))
         parts = sorted({*pair})
-        tokens = [token for part in parts if part < len(SETS) for token in sets[part].tolist()]
+        named = [token for part in parts if part < len(SETS) for token in sets[part].tolist()]
+        tokens = [token for token in named if token < len(self.vocabulary)]
         return Predicate(" and ".join(self._text(part, sets) for part in parts), tokens, f1, precision, recall)
 
     def _text(self, part: int, sets: "_Sets") -> str:
@@ -185,7 +186,7 @@ class _Rows:
             there[part, 2:] = there[2:, part] = of_class[sets[part]].sum(axis=0)
         there[0, 0], there[1, 1] = self.of_token[sets.tokens].sum(), self.of_before[sets.before].sum()
         there[0, 1] = there[1, 0] = self._of_both(sets)
-        return held.T @ held, there
+        return (held.T @ held).astype(np.float64), there
 
     def _of_both(self, sets: _Sets) -> int:
         """The rows of a token of the one set after one of the other."""

@@ -68,13 +68,17 @@ def analyze(
         comparison: How two runs are compared.
         scoring: Which features are explained and scored, and by which language model.
     """
+    if score:
+        scoring.endpoint()  # what is missing is told before the text is read
     # Scores are added to a report, and a key must not be in one.
     of_report = {**locals(), "score": False, "scoring": Scoring(), "force": False}
     command = command_line(analyze, "analyze", of_report)
     changes = {"model_name": model_name, "hook_name": hook_name, "cache_dir": cache_dir}
     subject = open_subject(run, member, device, **changes)
-    places = [(path_of(run), member), *([place_of(against)] if against else [])]
-    subjects = [subject, *([_open_other(against, device, **changes)] if against else [])]
+    places, subjects = [(path_of(run), member)], [subject]
+    if against:
+        places.append(place_of(against))
+        subjects.append(_open_other(against, device, **changes))
     folder = Path(output) if output else default_folder(subject, member)
     shown = Shown(selected(features, subject.autoencoder.d_sae), contexts, maps, comparison)
     key = _key(subjects, tokens, shown)

@@ -99,7 +99,7 @@ def _measured(observation: Observation, predicate_f1: PerFeature | None) -> dict
         "dense": int((density > DENSE).sum()),
         "median density": float(np.median(density[living])),
     }
-    if predicate_f1 is not None:
+    if predicate_f1 is not None and not np.isnan(predicate_f1).all():
         found["mean predicate F1"] = float(np.nanmean(predicate_f1))
     if (posteriors := observation.posteriors) is not None:
         named = {"mean sigma": posteriors.sigma, "mean KL": posteriors.kl, "mean changes": posteriors.changes}

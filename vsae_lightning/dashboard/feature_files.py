@@ -1,10 +1,12 @@
 """The data of the table of features, and of the page of each."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from vsae_lightning.analysis.columns import Column
 from vsae_lightning.analysis.contexts import Context, Contexts, contexts
 from vsae_lightning.analysis.excerpt import Excerpt
 from vsae_lightning.analysis.features import Features
@@ -52,10 +54,17 @@ def write_features(
 def _table(features: Features) -> dict[str, Any]:
     lens = features.lens
     return {
-        "columns": [vars(column) for column in features.columns],
+        "columns": [{**vars(column), "values": _values(column)} for column in features.columns],
         "top_tokens": features.top_tokens,
         "promoted": [[] for _ in features.top_tokens] if lens is None else lens.promoted[:, :IN_TABLE],
     }
+
+
+def _values(column: Column) -> Any:
+    """Counts of tokens and numbers of features are not rounded."""
+    if column.kind != "integer":
+        return column.values
+    return [None if math.isnan(value) else int(value) for value in column.values.tolist()]
 
 
 class _Pages:

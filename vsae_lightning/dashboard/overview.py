@@ -162,7 +162,7 @@ def _numbers(observation: Observation, dense: int, predicates: float | None) -> 
         ("alive_fraction", "alive", float((density > 0).mean()), "fraction of the features that fired at all"),
         ("dead", "dead", int((density == 0).sum()), "features that never fired"),
         ("dense", "dense", dense, f"features that fire in over {DENSE:.0%} of the rows"),
-        ("predicate_f1", "predicates", predicates, "mean F1 of simple statements about tokens, chosen on one half"),
+        ("predicate_f1", "mean predicate F1", predicates, "of the best simple statement about tokens of each feature"),
     ]
     return [
         {"key": key, "name": name, "value": value, "help": what, "source": HERE} for key, name, value, what in found

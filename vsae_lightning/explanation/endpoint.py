@@ -35,11 +35,9 @@ class Endpoint:
     """
 
     def __init__(self, settings: Scoring) -> None:
-        try:
-            from openai import AsyncOpenAI
-        except ImportError:
-            raise InputError("score needs the package openai: pip install 'vsae_lightning[score]'.") from None
         url, self.model, self._key = settings.endpoint()
+        from openai import AsyncOpenAI
+
         self.parameters = settings.parameters
         self.budget = settings.budget_tokens
         self.spent = 0
@@ -101,7 +99,7 @@ class Endpoint:
         if not hasattr(found, "choices"):
             raise InputError(f"scoring.url: {self.host} answers no chat protocol; the address often ends in /v1.")
         text = (found.choices[0].message.content or "") if found.choices else None
-        return text, found.usage.total_tokens if found.usage else prompt.tokens
+        return text, getattr(found.usage, "total_tokens", None) or prompt.tokens
 
     def _failure(self, error: "OpenAIError") -> Exception:
         if getattr(error, "status_code", None) in FOR_GOOD:

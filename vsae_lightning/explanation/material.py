@@ -35,7 +35,7 @@ class Material(NamedTuple):
 def material(feature: int, evidence: Evidence, settings: Scoring) -> Material | None:
     """Choose it at random, but always the same for the same evidence.
 
-    No text that is asked about shares a token with one that is shown.
+    Texts with a firing are far enough apart to share no token, and no other one shares a token with one that is shown.
 
     Args:
         feature: On which the choice depends.
@@ -45,20 +45,31 @@ def material(feature: int, evidence: Evidence, settings: Scoring) -> Material | 
     Returns:
         None where it fires too seldom: nothing is left to ask about.
     """
-    shown = evidence.firing[: min(settings.shown, len(evidence.firing) // 2)]
-    apart = Evidence(*([passage for passage in some if not passage.overlaps(shown)] for some in evidence))
-    if not shown or not apart.firing:
+    most = min(settings.shown, len(evidence.firing) // 2)
+    shown = _apart(evidence.firing[:most], [])
+    rest = _apart(evidence.firing[most:], shown)
+    if not shown or not rest:
         return None
     chance = np.random.default_rng([settings.seed, feature])
-    firing, silent = (_some(passages, settings.examples, chance) for passages in apart)
+    firing = _some(rest, settings.examples, chance)
+    silent = _some([window for window in evidence.silent if not window.overlaps(shown)], settings.examples, chance)
     detection = [
         Question(passage.marked(()), fits) for fits, some in ((True, firing), (False, silent)) for passage in some
     ]
     return Material(
-        [passage.marked(passage.firing) for passage in shown],
+        [passage.marked(passage.peaks) for passage in shown],
         _batches(_some(detection, len(detection), chance), settings.batch) if silent else [],
         [batch for half in _fuzzed(firing, chance) for batch in _batches(half, settings.batch)],
     )
+
+
+def _apart(passages: list[Passage], others: list[Passage]) -> list[Passage]:
+    """Those that share no token with others, nor with an earlier one."""
+    kept: list[Passage] = []
+    for passage in passages:
+        if not passage.overlaps([*others, *kept]):
+            kept.append(passage)
+    return kept
 
 
 def _fuzzed(firing: list[Passage], chance: np.random.Generator) -> tuple[list[Question], list[Question]]:
@@ -69,7 +80,7 @@ def _fuzzed(firing: list[Passage], chance: np.random.Generator) -> tuple[list[Qu
     """
     halves: tuple[list[Question], list[Question]] = ([], [])
     for passage in firing:
-        places = sorted(passage.firing, key=lambda place: -passage.pieces[place].strength)[: len(passage.silent)]
+        places = sorted(passage.peaks, key=lambda place: -passage.pieces[place].strength)[: len(passage.silent)]
         if not places:
             continue
         first = int(chance.integers(2))

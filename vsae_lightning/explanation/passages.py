@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 OPEN, CLOSE = "«", "»"
 UNMARKED = str.maketrans(OPEN + CLOSE, "\u2039\u203a")  # single ones
+PEAK = 0.3  # as the code of Paulo et al. 2024 has it: weaker firings beside a strong one blur what it is about
 Token = str | list[int]
 """Of a vocabulary: its text, or the bytes of one that is a part of a character."""
 
@@ -38,9 +39,10 @@ class Passage(NamedTuple):
     end: int
 
     @property
-    def firing(self) -> list[int]:
-        """Which pieces the feature fires in."""
-        return [place for place, piece in enumerate(self.pieces) if piece.strength > 0]
+    def peaks(self) -> list[int]:
+        """Which pieces the feature fires in most strongly: at least `PEAK` times as strongly as in any."""
+        least = PEAK * max(piece.strength for piece in self.pieces)
+        return [place for place, piece in enumerate(self.pieces) if piece.strength and piece.strength >= least]
 
     @property
     def silent(self) -> list[int]:

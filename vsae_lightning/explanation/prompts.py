@@ -1,7 +1,7 @@
 """The prompts, and how their answers are read.
 
-Explaining from strongest contexts, and scoring by detection and by fuzzing: Paulo et al. 2024 (arXiv 2410.13928),
-sections 3 and 4; the words are this project's. Whatever comes of the corpus, or of an answer, stands in a prompt as a
+Explaining from the strongest contexts, and scoring by detection and by fuzzing: Paulo et al. 2024 (arXiv 2410.13928);
+the words are this project's. Whatever comes of the corpus, or of an answer, stands in a prompt as a
 JSON string on one line, so that nothing in it looks like the prompt's own words.
 """
 

@@ -52,6 +52,7 @@ def score_report(folder: Path, settings: Scoring, console: Console) -> None:
         asyncio.run(scorer.run([feature for feature, cost in costs.items() if cost is not None], console))
     finally:
         scorer.write()
+    scorer.require_answers()
     console.print(f"score: {scorer.summary(len(known))}", highlight=False, markup=False)
 
 
@@ -68,8 +69,8 @@ def _require_within(budget: int, costs: list[int]) -> None:
     if sum(costs) > budget:
         fitting = int((np.cumsum(costs) <= budget).sum())
         raise InputError(
-            f"scoring.budget_tokens is {budget:,}, and {len(costs)} features take about {sum(costs):,}; give as much, "
-            f"or --scoring.features {fitting}, which fit."
+            f"scoring.budget_tokens is {budget:,}, and {len(costs)} features take about {sum(costs):,}; give as much"
+            f"{f', or --scoring.features {fitting}, which fit' if fitting else ''}."
         )
 
 
@@ -95,6 +96,11 @@ class _Scorer:
             task = progress.add_task("score: features", total=len(features))
             async with self.endpoint:
                 await asyncio.gather(*(self._work(waiting, progress, task) for _ in range(self.settings.concurrency)))
+
+    def require_answers(self) -> None:
+        """Raise `InputError` where there were failures only."""
+        if self._failures and not self.scores:
+            raise self._silence()
 
     def write(self) -> None:
         """What there is so far, if any."""
@@ -141,10 +147,13 @@ class _Scorer:
         self._failures.append(why)
         self._in_a_row += 1
         if self._in_a_row >= FAILURES:
-            raise InputError(
-                f"scoring.url: {self.endpoint.host} does not answer: {why} What is answered is kept; the same command "
-                "goes on."
-            )
+            raise self._silence()
+
+    def _silence(self) -> InputError:
+        return InputError(
+            f"scoring.url: {self.endpoint.host} does not answer: {self._failures[-1]}; what it answered before is "
+            "kept, and the same command goes on."
+        )
 
 
 def _entry(found: Score) -> dict[str, Any]:

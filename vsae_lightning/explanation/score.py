@@ -32,7 +32,7 @@ class Score(NamedTuple):
 
 
 async def score(material: Material, ask: Ask) -> Score:
-    """Explain a feature and score the explanation (Paulo et al. 2024, sections 3 and 4).
+    """Explain a feature, and score the explanation by detection and by fuzzing (Paulo et al. 2024, arXiv 2410.13928).
 
     Args:
         material: What to show and to ask.

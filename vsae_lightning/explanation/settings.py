@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 from jsonargparse.typing import SecretStr
@@ -64,8 +65,11 @@ class Scoring:
         """The address, the model and the key, from here or else from the environment.
 
         Raises:
-            InputError: There is no address or model, or one of the three cannot be used; the key is never named.
+            InputError: There is no address or model, or one of the three cannot be used; the key is never named. Or
+                the package that asks is missing.
         """
+        if find_spec("openai") is None:
+            raise InputError("score needs the package openai: pip install 'vsae_lightning[score]'.")
         url = self.url or os.environ.get(URL)
         model = self.model or os.environ.get(MODEL)
         key = self.api_key.get_secret_value() if self.api_key else os.environ.get(KEY)

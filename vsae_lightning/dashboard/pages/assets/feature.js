@@ -17,12 +17,15 @@
 
   /* Contexts. */
 
-  function context(vocabulary, { tokens, at, values, position, held_out, sigma }, max) {
+  // Of a posterior the value is the mean; its deviation stands here where it is another one in every context.
+  const isPosterior = (columns) => columns.columns.some(({ key }) => key === "sigma");
+
+  function context({ vocabulary, columns }, { tokens, at, values, position, held_out, sigma }, max) {
     const peak = values.find(([index]) => index === at);
-    const sampled = sigma === null || sigma === undefined ? null : report.element("span", {}, `σ ${report.number(sigma)}`);
+    const sampled = sigma === null ? null : report.element("span", {}, `σ ${report.number(sigma)}`);
     const fires = values.map(([index, value]) => `${report.text(vocabulary, [tokens[index]])} ${report.number(value)}`);
     return report.element("li", {},
-      report.element("span", { class: "value" }, (sampled ? "μ " : "") + report.number(peak ? peak[1] : null), sampled),
+      report.element("span", { class: "value" }, (isPosterior(columns) ? "μ " : "") + report.number(peak ? peak[1] : null), sampled),
       report.element("span", { class: "excerpt" },
         report.tokens(vocabulary, tokens, { values, max, at }),
         report.element("span", { class: "unseen" }, "Fires on: ", report.element("bdi", {}, fires.join(", ")))),
@@ -30,14 +33,14 @@
         held_out ? "held out" : "trained on"));
   }
 
-  function contexts(vocabulary, { intervals, contexts }) {
+  function contexts(data, { intervals, contexts }) {
     const max = Math.max(...contexts.flatMap(({ values }) => values.map(([, value]) => Math.abs(value))));
     return intervals.flatMap(({ name, from, to }, interval) => {
       const own = contexts.filter((one) => one.interval === interval);
       if (!own.length) return [];
       const range = report.element("span", { class: "interval" }, ` ${report.number(from)} to ${report.number(to)}`);
       return [report.element("h3", {}, name, range),
-        report.element("ol", { class: "contexts" }, ...own.map((one) => context(vocabulary, one, max)))];
+        report.element("ol", { class: "contexts" }, ...own.map((one) => context(data, one, max)))];
     });
   }
 
@@ -102,7 +105,7 @@
   function whole(data, own) {
     const { vocabulary } = data;
     const fires = own.contexts.length
-      ? contexts(vocabulary, own)
+      ? contexts(data, own)
       : [report.element("p", { class: "note" }, "Dead: it fired on none of the tokens read.")];
     const left = report.element("div", {}, score(data.scores, own.feature), section("contexts", "Contexts", ...fires));
     const right = report.element("div", {},

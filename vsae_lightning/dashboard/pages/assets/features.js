@@ -69,7 +69,7 @@
 
   function header({ key, name, help, kind }) {
     const sorted = view.sort === key;
-    const arrow = sorted ? report.element("span", { "aria-hidden": "true" }, view.up ? " ↑" : " ↓") : null;
+    const arrow = sorted ? report.element("span", { "aria-hidden": "true" }, view.up ? "\u00a0↑" : "\u00a0↓") : null;
     const button = report.element("button", { type: "button", title: help, "data-key": key, click: () => sortBy(key) }, name, arrow);
     return report.element("th", {
       scope: "col",
@@ -179,10 +179,26 @@
     show();
   }
 
-  report.start("features", async function () {
+  /** A column of what a language model's explanations scored; they are in a file of their own, which is written later. */
+  function scoreColumn({ features }, name, help) {
+    const values = everything.map((feature) => features[feature]?.[name] ?? null);
+    return { key: name, name, help, kind: "number", values };
+  }
+
+  async function withScores(found) {
+    const scores = await report.load("scores");
+    const added = [
+      scoreColumn(scores, "detection", "how well the explanation tells texts where it fires from others, 0.5 by chance"),
+      scoreColumn(scores, "fuzzing", "how well the explanation tells tokens where it fires from others, 0.5 by chance"),
+    ];
+    return { ...found, columns: [...found.columns, ...added] };
+  }
+
+  report.start("features", async function (manifest) {
     [columns, vocabulary] = await Promise.all([report.load("columns"), report.load("vocabulary")]);
-    byKey = new Map(columns.columns.map((column) => [column.key, column]));
     everything = columns.top_tokens.map((_, feature) => feature);
+    if (manifest.has.scores) columns = await withScores(columns);
+    byKey = new Map(columns.columns.map((column) => [column.key, column]));
     $("query").addEventListener("input", (event) => change({ q: event.target.value }));
     $("alive").addEventListener("change", (event) => change({ alive: event.target.checked }));
     $("add").addEventListener("click", addRange);

@@ -10,7 +10,8 @@
 
   function lead(manifest, { text }) {
     const kind = manifest.kind === "VSAE" ? "variational sparse autoencoder" : "sparse autoencoder";
-    const held = text.held_out_rows ? `, ${report.number(text.held_out_rows)} of them from documents held out of training` : "";
+    const share = text.held_out_rows === text.rows ? "all" : report.number(text.held_out_rows);
+    const held = text.held_out_rows ? `, ${share} of them from documents held out of training` : "";
     return report.element("p", { class: "lead" },
       `A ${kind} of ${report.number(manifest.d_sae)} features, looked at on ${report.number(text.rows)} activations${held}, ` +
       `in contexts of ${report.number(text.context_length)} tokens.`);
