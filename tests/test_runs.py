@@ -316,7 +316,8 @@ def test_two_ranks_are_one_run(run: Path, config: Path, tmp_path: Path) -> None:
     two, one = checkpoint(tmp_path / "lightning_logs" / "version_0"), checkpoint(run)
     assert two["tokens_seen"] == one["tokens_seen"]
     assert torch.equal(two["state_dict"]["input_scale"], one["state_dict"]["input_scale"])
-    assert torch.equal(two["state_dict"]["usage.tokens_since_fired"], one["state_dict"]["usage.tokens_since_fired"])
+    for name in ("usage.tokens_since_fired", "usage.first_fired"):
+        assert torch.equal(two["state_dict"][name], one["state_dict"][name])
     for name, value in one["state_dict"].items():
         torch.testing.assert_close(two["state_dict"][name], value, rtol=0, atol=2e-5)
 

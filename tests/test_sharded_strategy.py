@@ -56,9 +56,8 @@ def test_sharded_is_the_same_run(name: str, alone: Any, sharded: Path) -> None:
     assert consolidated.keys() == expected.keys()
     for key in STATE:
         assert_close(consolidated[key], expected[key], atol=1e-6)
-    assert torch.equal(
-        consolidated["state_dict"]["usage.tokens_since_fired"], expected["state_dict"]["usage.tokens_since_fired"]
-    )
+    for usage in ("usage.tokens_since_fired", "usage.first_fired"):
+        assert torch.equal(consolidated["state_dict"][usage], expected["state_dict"][usage])
 
 
 @pytest.mark.parametrize("name", ARMS)

@@ -155,7 +155,7 @@ def test_page_and_record_agree(finished: tuple[Expected, Any, str]) -> None:
 
 def same(shown: str, value: Any) -> bool:
     if value is None:
-        return shown == "–"  # noqa: RUF001
+        return shown == "–"
     if isinstance(value, str):
         return shown == value
     return math.isclose(float(shown.replace(",", "")), value, rel_tol=0.006)

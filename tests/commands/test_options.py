@@ -1,10 +1,11 @@
 """A function's arguments as the options of a command."""
 
+import shlex
 from dataclasses import dataclass, field
 
 import pytest
 
-from vsae_lightning.commands.options import call
+from vsae_lightning.commands.options import call, command_line
 from vsae_lightning.errors import InputError
 
 
@@ -72,3 +73,23 @@ def test_help_shows_the_words_first(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_bad_option_is_named(options: list[str], complaint: str) -> None:
     with pytest.raises(InputError, match=complaint.replace(".", r"\.")):
         call(one, "one", options)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["r"], "vsae one r"),
+        (["a folder", "--name", "it's", "--flag"], """vsae one 'a folder' --name 'it'"'"'s' --flag"""),
+        (
+            ["r", "--settings.sizes", "[4, 5]", "--settings.number", "7"],
+            "vsae one r --settings.number 7 --settings.sizes '[4, 5]'",
+        ),
+        (["r", "--settings.number", "3", "--name=x"], "vsae one r"),
+    ],
+)
+def test_arguments_as_a_line_that_gives_them_again(options: list[str], expected: str) -> None:
+    call(one, "one", options)
+    arguments = dict(zip(("run", "name", "flag", "settings"), CALLS[-1], strict=True))
+    assert command_line(one, "one", arguments) == expected
+    call(one, "one", shlex.split(expected)[2:])
+    assert CALLS[-1] == CALLS[-2]

@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse
 
 from vsae_lightning.metrics import coactivation as module
-from vsae_lightning.metrics.coactivation import Pair, coactivation
+from vsae_lightning.metrics.coactivation import Pair, coactivation, nearest_by_jaccard
 
 
 def pattern(*rows: str, width: int) -> scipy.sparse.csr_array:
@@ -68,3 +68,30 @@ def test_latents_that_fire_independently_fire_together_by_chance() -> None:
     found = coactivation(scipy.sparse.csr_array(firing.astype(np.int32)))
     assert found.mean == pytest.approx(found.chance, rel=0.02)
     assert all(pair.lift == pytest.approx(1, abs=0.05) for pair in found.pairs)
+
+
+@pytest.mark.parametrize("block", [1, 50, 2**23])
+def test_the_nearest_are_those_of_the_largest_jaccard_index(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr(module, "BLOCK", block)
+    random = np.random.default_rng(3)
+    dense = random.random((25, 9)) < 0.3  # with many that are equal
+    dense[:, 4] = False
+    dense[:, 7] = np.arange(25) == 0
+    jaccards, nearest = nearest_by_jaccard(scipy.sparse.csr_array(dense.astype(np.int32)), 3)
+    for i in range(9):
+        pairs = [
+            (-(dense[:, i] & dense[:, j]).sum() / (dense[:, i] | dense[:, j]).sum(), j)
+            for j in range(9)
+            if j != i and (dense[:, i] & dense[:, j]).any()
+        ]
+        expected = sorted(pairs)[:3]
+        missing = 3 - len(expected)
+        assert nearest[i].tolist() == [j for _, j in expected] + [-1] * missing
+        assert jaccards[i].tolist() == pytest.approx([-jaccard for jaccard, _ in expected] + [0.0] * missing)
+    assert nearest[4].tolist() == [-1, -1, -1]
+
+
+def test_the_nearest_of_three_latents_by_hand() -> None:
+    jaccards, nearest = nearest_by_jaccard(THREE, 2)
+    assert nearest.tolist() == [[1, -1], [0, 2], [1, -1]]
+    assert jaccards.tolist() == [[2 / 4, 0], [2 / 4, 1 / 4], [1 / 4, 0]]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vsae_lightning.metrics import directions, match_latents
-from vsae_lightning.metrics.directions import dispersion, mmcs, nearest_cosines, pairwise_cosines, ranks
+from vsae_lightning.metrics.directions import dispersion, mmcs, nearest_cosines, nearest_rows, pairwise_cosines, ranks
 
 # Cosines 0.28 (first and second), 0.96 (second and third) and 0, whatever the lengths.
 THREE = torch.tensor([[3.0, 0.0], [0.28, 0.96], [0.0, 0.5]])
@@ -140,3 +140,23 @@ def test_it_is_symmetric_and_its_direction_that_of_the_recovery_of_a_dictionary(
     a, b = random_rows(6, 4), random_rows(11, 4, seed=1)
     assert mmcs(a, b) == pytest.approx(mmcs(b, a))
     torch.testing.assert_close(nearest_cosines(a, b)[0].double(), match_latents(a, b).cosine.amax(1))
+
+
+def test_the_nearest_rows_by_hand() -> None:
+    rows = torch.tensor([[2.0, 0.0], [3.0, 3.0], [0.0, -1.0], [4.0, 3.0]])
+    cosines, nearest = nearest_rows(rows, 2)
+    assert nearest.tolist() == [[3, 1], [3, 0], [0, 3], [1, 0]]
+    half = 1 / math.sqrt(2)
+    expected = [[0.8, half], [1.4 * half, half], [0.0, -0.6], [1.4 * half, 0.8]]
+    torch.testing.assert_close(cosines, torch.tensor(expected))
+
+
+def test_the_nearest_rows_are_those_of_all_pairs_in_any_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = random_rows(40, 6)
+    cosine = torch.nn.functional.cosine_similarity(rows[:, None], rows[None], dim=-1).fill_diagonal_(-2)
+    for block in (1, 100, 2**24):
+        monkeypatch.setattr(directions, "BLOCK", block)
+        cosines, nearest = nearest_rows(rows, 5)
+        assert torch.equal(nearest, cosine.argsort(-1, descending=True)[:, :5])
+        torch.testing.assert_close(cosines, cosine.sort(-1, descending=True).values[:, :5])
+    assert nearest_rows(rows[:3], 10)[1].shape == (3, 2)

@@ -184,8 +184,12 @@ def test_resampling_took_place(together: Path, config: Path, tmp_path: Path) -> 
     without = {**ARMS["resampled"], "init_args": {**ARMS["resampled"]["init_args"], "resample_every_steps": None}}
     silent = checkpoint(fit(config, without, tmp_path / "without"))["state_dict"]["usage.tokens_since_fired"]
     assert (silent > 256 + 2 * 64).sum() > 10
-    resampled = checkpoint(together)["state_dict"]["arms.resampled.usage.tokens_since_fired"]
+    state = checkpoint(together)["state_dict"]
+    resampled, first = (state[f"arms.resampled.usage.{name}"] for name in ("tokens_since_fired", "first_fired"))
     assert resampled.max() < 256 + 2 * 64
+    # A restarted latent is new: it fired after the restart for the first time, or not yet.
+    assert (first[first > 0] % 64 == 0).all()
+    assert (first == -1).any()
 
 
 @pytest.mark.parametrize(

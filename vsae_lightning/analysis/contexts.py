@@ -75,15 +75,16 @@ def contexts(events: Events, excerpt: Excerpt, wanted: Contexts, latent: int) ->
         return []
     strength = np.abs(events.values)
     order = np.argsort(-strength, kind="stable")
-    chosen = [(0, place) for place in order[: wanted.strongest].tolist()]
     rest = np.sort(order[wanted.strongest :])
     interval = _intervals(strength[rest], float(strength.max()), wanted.intervals)
     chance = np.random.default_rng([wanted.seed, latent])
+    chosen = [order[: wanted.strongest]]
     for number in range(1, wanted.intervals + 1):
         inside = rest[interval == number]
         picked = chance.choice(inside, min(wanted.per_interval, len(inside)), replace=False)
-        chosen += [(number, place) for place in picked[np.argsort(-strength[picked], kind="stable")].tolist()]
-    return [_context(number, place, events, excerpt, wanted) for number, place in chosen]
+        chosen.append(picked[np.argsort(-strength[picked], kind="stable")])
+    intervals = np.repeat(np.arange(len(chosen)), [len(places) for places in chosen])
+    return _windows(intervals, np.concatenate(chosen), events, excerpt, wanted)
 
 
 def _intervals(strength: Float[np.ndarray, " n"], largest: float, count: int) -> Int[np.ndarray, " n"]:
@@ -91,12 +92,19 @@ def _intervals(strength: Float[np.ndarray, " n"], largest: float, count: int) ->
     return count - np.clip(np.ceil(strength / largest * count).astype(int) - 1, 0, count - 1)
 
 
-def _context(interval: int, place: int, events: Events, excerpt: Excerpt, wanted: Contexts) -> Context:
-    peak = int(events.positions[place])
-    first = peak - peak % excerpt.context_length
-    start = max(first, peak - wanted.before)
-    end = min(first + excerpt.context_length, peak + wanted.after + 1)
-    inside = slice(*np.searchsorted(events.positions, [start, end]))
-    sigma = None if events.sigma is None else float(events.sigma[place])
-    offsets = events.positions[inside] - start
-    return Context(interval, start, end, peak, offsets, events.values[inside], sigma)
+def _windows(
+    intervals: Int[np.ndarray, " n"], places: Int[np.ndarray, " n"], events: Events, excerpt: Excerpt, wanted: Contexts
+) -> list[Context]:
+    """Around the events at `places`."""
+    peaks = events.positions[places].astype(np.int64)
+    firsts = peaks - peaks % excerpt.context_length
+    starts = np.maximum(firsts, peaks - wanted.before)
+    ends = np.minimum(firsts + excerpt.context_length, peaks + wanted.after + 1)
+    inside = np.searchsorted(events.positions, np.stack([starts, ends], 1))
+    sigmas = [None] * len(places) if events.sigma is None else events.sigma[places].tolist()
+    numbers = (column.tolist() for column in (intervals, starts, ends, peaks))
+    found = []
+    for interval, start, end, peak, (low, high), sigma in zip(*numbers, inside.tolist(), sigmas, strict=True):
+        offsets = events.positions[low:high] - start
+        found.append(Context(interval, start, end, peak, offsets, events.values[low:high], sigma))
+    return found

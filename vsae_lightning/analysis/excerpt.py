@@ -57,6 +57,11 @@ class Excerpt:
         """How many activations are read."""
         return len(self.tokens) * (self.context_length - self.first_offset)
 
+    def positions(self, rows: int) -> Int[np.ndarray, " rows"]:
+        """Those of the first activations that are read, rising."""
+        row, offset = np.divmod(np.arange(min(rows, self.rows)), self.context_length - self.first_offset)
+        return row * self.context_length + self.first_offset + offset
+
     def batches(
         self, sequences: int
     ) -> Iterator[tuple[Int[Tensor, "sequences context_length"], Int[np.ndarray, " rows"]]]:

@@ -101,3 +101,6 @@ def _require_same_activations(one: Subject, other: Subject) -> None:
         mine, its = getattr(one.provenance, name), getattr(other.provenance, name)
         if mine != its:
             raise InputError(f"against: {other.name} is for {name} {its!r}, {one.name} for {mine!r}.")
+    mine, its = one.autoencoder.d_in, other.autoencoder.d_in
+    if mine != its:
+        raise InputError(f"against: {other.name} has d_in {its}, {one.name} {mine}.")

@@ -20,12 +20,15 @@ class Posteriors:
 
     Attributes:
         sigma: Mean standard deviation.
-        kl: Mean KL(q || N(0, 1)) in nats, sum over rows / rows.
-        changes: The share of its firings, with sampling or without, that are there with one of both alone.
+        kl: Mean KL(q || N(0, 1)) in nats, sum over rows / rows, whatever prior it was trained with; its units are those
+            of the latents, which folding the scaling of the input in does not change. None with covariance: encoder:
+            that posterior is singular, and the KL of its marginals is part of none.
+        changes: The share of its firings, with sampling or without, that are there with one of both alone; NaN where
+            there are none. Latents are selected by the sample, also where training selected them by the mean.
     """
 
     sigma: Float[np.ndarray, " d_sae"]
-    kl: Float[np.ndarray, " d_sae"]
+    kl: Float[np.ndarray, " d_sae"] | None
     changes: Float[np.ndarray, " d_sae"]
 
 
@@ -68,9 +71,9 @@ class PosteriorTally:
         return sigma if self.autoencoder.sigma == "learned" else None
 
     def compute(self) -> Posteriors:
-        changed = (self._either - self._both) / self._either.clamp_min(1)
-        found = (self._sigma / self._rows, self._kl / self._rows, changed)
-        return Posteriors(*(values.double().cpu().numpy() for values in found))
+        changed = (self._either - self._both).double() / self._either
+        kl = None if self.autoencoder.covariance == "encoder" else (self._kl / self._rows).cpu().numpy()
+        return Posteriors((self._sigma / self._rows).cpu().numpy(), kl, changed.cpu().numpy())
 
     def _compare(self, clean: ActiveSets, sampled: ActiveSets) -> None:
         d_sae = clean.shape[1]

@@ -25,6 +25,7 @@ from vsae_lightning.files import record, replacing, write_json
 CONFIG_FILE = "autoencoder.json"
 WEIGHTS_FILE = "autoencoder.safetensors"
 MAX_CONFIG_BYTES = 1_000_000
+SINCE_LATER = "usage.first_fired"  # older checkpoints lack it, and modules do without
 AUTOENCODERS = {cls.__name__: cls for cls in (SparseAutoencoder, VariationalAutoencoder)}
 SPARSIFIERS: dict[str, type[Any]] = {
     cls.__name__: cls for cls in (Dense, ReLU, JumpReLU, Gated, TopK, BatchTopK, ProbabilisticTopK, Matryoshka)
@@ -144,7 +145,8 @@ def require_state(path: Path, checkpoint: dict[str, Any], expected: dict[str, Te
     sliced = checkpoint["state_dict"].keys() - stored.keys()  # of a sharded one, which its index describes
     if sliced and not is_sharded(path):
         raise InputError(f"{path}: a checkpoint without values for {_some(sliced)}.")
-    require_weights(path, stored, {name: value for name, value in expected.items() if name not in sliced})
+    absent = sliced | {name for name in expected.keys() - stored if name.endswith(SINCE_LATER)}
+    require_weights(path, stored, {name: value for name, value in expected.items() if name not in absent})
 
 
 def _is_ours(checkpoint: dict[str, Any]) -> bool:

@@ -1,11 +1,9 @@
 """A run folder that explains itself: config, versions, seed, code, data and metrics."""
 
-import platform
 import subprocess
 import sys
 from collections.abc import Mapping
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,20 +20,11 @@ from vsae_lightning.errors import InputError
 from vsae_lightning.files import replacing, write_json
 from vsae_lightning.log_keys import log_key
 from vsae_lightning.run_logger import RunLogger
+from vsae_lightning.versions import versions
 
 if TYPE_CHECKING:
     from vsae_lightning.modules.members import Member, MembersModule
 
-PACKAGES = (
-    "vsae_lightning",
-    "torch",
-    "lightning",
-    "torchmetrics",
-    "transformer-lens",
-    "transformers",
-    "datasets",
-    "numpy",
-)
 HPARAM_METRICS = ("explained_variance", "l0", "dead_fraction", "reconstruction", "cosine")
 
 
@@ -123,7 +112,7 @@ class RunRecord(SaveConfigCallback):
         data = getattr(trainer, "datamodule", None)
         tokens, statistics = getattr(data, "tokens", None), getattr(data, "statistics", None)
         return {
-            "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+            "versions": versions(),
             "seed": self._config.get("seed_everything"),
             "command": sys.argv,
             "git": _git_state(),
@@ -168,13 +157,6 @@ def _histograms(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
 
 def _members(pl_module: LightningModule) -> "Mapping[str, Member]":
     return cast("MembersModule", pl_module).members()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _git_state() -> dict[str, Any] | None:

@@ -3,10 +3,11 @@
 import inspect
 import json
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import is_dataclass
-from itertools import takewhile
-from typing import get_origin
+from itertools import chain, takewhile
+from typing import Any, get_origin
 
 from jsonargparse import ArgumentError, ArgumentParser
 
@@ -38,6 +39,31 @@ def call(function: Callable[..., None], command: str, options: list[str]) -> Non
         raise InputError(_explain(str(error), parser)) from None
     made = parser.instantiate(arguments)
     function(**{name: made[name] for name in parameters})
+
+
+def command_line(function: Callable[..., None], command: str, arguments: dict[str, Any]) -> str:
+    """What calls `function` with these arguments from a shell: its words, and the options that are no defaults.
+
+    Args:
+        function: As of `call`; of arguments without a default there are no lists.
+        command: Its name.
+        arguments: By name.
+    """
+    words = [str(arguments[parameter.name]) for parameter in _needed(function)]
+    parameters = inspect.signature(function).parameters.values()
+    options = [
+        _as_options(one.name, arguments[one.name], one.default) for one in parameters if one.default != one.empty
+    ]
+    return shlex.join(["vsae", command, *words, *chain.from_iterable(options)])
+
+
+def _as_options(name: str, value: Any, default: Any) -> list[str]:
+    if value == default:
+        return []
+    if is_dataclass(value):
+        fields = ((key, one, getattr(default, key)) for key, one in vars(value).items())
+        return [text for key, one, usual in fields for text in _as_options(f"{name}.{key}", one, usual)]
+    return [f"--{name}"] if value is True else [f"--{name}", str(value)]
 
 
 def _by_name(function: Callable[..., None], command: str, options: list[str]) -> list[str]:

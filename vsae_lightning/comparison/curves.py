@@ -1,6 +1,7 @@
 """Curves of training, as TensorBoard has them."""
 
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,17 @@ CURVES = ("explained_variance", "l0", "dead_fraction")
 Curve = dict[int, float]
 
 
-def read_curves(folder: Path, config: dict[str, Any]) -> dict[str, Curve]:
-    """What TensorBoard has of the training, by name, over tokens seen."""
+def read_curves(
+    folder: Path, config: dict[str, Any], stages: Collection[str] = ("train",), metrics: Collection[str] = CURVES
+) -> dict[str, Curve]:
+    """What TensorBoard has of a training, by name, over tokens seen.
+
+    Args:
+        folder: Of the run.
+        config: Its configuration.
+        stages: `train`, or `val` too.
+        metrics: Which, of every member of an ensemble.
+    """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     data, trainer = config.get("data") or {}, config.get("trainer") or {}
@@ -19,7 +29,8 @@ def read_curves(folder: Path, config: dict[str, Any]) -> dict[str, Curve]:
     tokens = batch * (trainer.get("accumulate_grad_batches") or 1)
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "histograms": 1})
     events.Reload()
-    wanted = [tag for tag in events.Tags()["scalars"] if tag.startswith("train/") and tag.split("/")[-1] in CURVES]
+    parts = {tag: tag.split("/") for tag in events.Tags()["scalars"]}
+    wanted = [tag for tag, named in parts.items() if named[0] in stages and named[-1] in metrics]
     return {
         tag: {(e.step + 1) * tokens: e.value for e in events.Scalars(tag) if math.isfinite(e.value)} for tag in wanted
     }

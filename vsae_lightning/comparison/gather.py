@@ -62,11 +62,29 @@ def gather(runs: list[str]) -> list[Entry]:
     entries: dict[Which, Entry] = {}
     for run in runs:
         try:
-            found = _of_place(run, *_place(run))
+            place, member = _place(run)
+            found = _of_place(run, place, member)
         except OSError as error:
             raise InputError(f"RUN: {run[:100]!r} cannot be read: {error.strerror}.") from None
+        for entry in found.values():
+            if not entry.values and not entry.curves:
+                raise _nothing(place)
         entries |= found
     return list(entries.values())
+
+
+def entry_of(place: Path, member: str | None) -> Entry:
+    """One autoencoder, whether it has metrics or not.
+
+    Args:
+        place: A run folder, a checkpoint or an exported folder.
+        member: Of an ensemble.
+
+    Raises:
+        InputError: Its files cannot be read.
+    """
+    (entry,) = _of_place(str(place), place, member).values()
+    return entry
 
 
 def _place(run: str) -> Which:
@@ -81,7 +99,7 @@ def _place(run: str) -> Which:
 
 
 def _of_place(run: str, place: Path, member: str | None) -> dict[Which, Entry]:
-    if place.is_dir() and not (place / "config.yaml").is_file() and is_export(place):
+    if _is_export(place):
         if member is not None:
             raise InputError(f"RUN: {run!r}: there is no member {member!r}; it is an export of one autoencoder.")
         return {(place.resolve(), None): _of_export(place)}
@@ -102,12 +120,14 @@ def _of_place(run: str, place: Path, member: str | None) -> dict[Which, Entry]:
         values = values_of(logged, one or "", newest(current))
         keys = {key: log_key("train", one or "", key) for key in CURVES}
         drawn = {key: curves[name] for key, name in keys.items() if name in curves}
-        if not values and not drawn:
-            raise _nothing(folder, "test")
         name = printable(folder.resolve().name + (f":{one}" if one else ""))
         missing = _missing(folder, one, values, is_run=True)
         entries[folder.resolve(), one] = Entry(name, *settings_of(config, one), values, drawn, missing, told)
     return entries
+
+
+def _is_export(place: Path) -> bool:
+    return place.is_dir() and not (place / "config.yaml").is_file() and is_export(place)
 
 
 def _of_export(folder: Path) -> Entry:
@@ -115,8 +135,6 @@ def _of_export(folder: Path) -> Entry:
     origin = origin_of(folder)
     current, told = _of_these_weights(read_results(folder), folder, None)
     values = values_of({"test": origin.metrics, "fit": origin.metrics}, "", newest(current))
-    if not values:
-        raise _nothing(folder, "evaluate")
     missing = _missing(folder, None, values, is_run=False)
     if origin.training and not members_of(origin.training):
         return Entry(name, *settings_of(origin.training, None), values, {}, missing, told)
@@ -141,7 +159,8 @@ def _of_these_weights(
     return current, [f"{told}: {_evaluate(place, member, suites)} makes {'them' if count > 1 else 'it'} anew"]
 
 
-def _nothing(folder: Path, command: str) -> InputError:
+def _nothing(place: Path) -> InputError:
+    folder, command = (place, "evaluate") if _is_export(place) else (run_of(place), "test")
     return InputError(f"RUN: {str(folder)!r} has no metrics yet; vsae {command} {shlex.quote(str(folder))} makes them.")
 
 

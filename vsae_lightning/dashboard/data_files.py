@@ -11,6 +11,7 @@ from vsae_lightning.files import replacing
 
 DATA = "data"
 DIGITS = 4
+FINAL = {str, int, bool, type(None)}
 ESCAPED = re.compile(r"\\(u003c|[\\'])")
 Write = Callable[[str, Any], None]
 """`write(name, content)`: one more file of data."""
@@ -46,12 +47,18 @@ def read_data(folder: Path, name: str) -> Any:
 
 def _plain(content: Any) -> Any:
     """As JSON has it: numbers with four digits, and null for one that is not finite."""
+    if type(content) in FINAL:
+        return content
+    if type(content) is float:  # nearly everything
+        return _rounded(content)
     if isinstance(content, dict):
         return {str(key): _plain(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
-        return [_plain(value) for value in content]
+        return content if FINAL.issuperset(map(type, content)) else [_plain(value) for value in content]
     if hasattr(content, "tolist"):  # of numpy and torch
         return _plain(content.tolist())
-    if isinstance(content, float):
-        return float(f"{content:.{DIGITS}g}") if math.isfinite(content) else None
     return content
+
+
+def _rounded(number: float) -> float | None:
+    return float(f"{number:.{DIGITS}g}") if math.isfinite(number) else None

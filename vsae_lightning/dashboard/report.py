@@ -1,19 +1,123 @@
 """The folder that `vsae analyze` writes."""
 
 import shutil
+from dataclasses import dataclass, field
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from vsae_lightning.dashboard.data_files import Write, writer
+from vsae_lightning.analysis.contexts import Contexts
+from vsae_lightning.analysis.features import describe
+from vsae_lightning.analysis.maps import Maps
+from vsae_lightning.analysis.matching import Comparison, compare
+from vsae_lightning.analysis.observation import Observation
+from vsae_lightning.analysis.predicates import Predicate, f1_column, mean_f1, predicates
+from vsae_lightning.analysis.training_usage import TrainingUsage
+from vsae_lightning.dashboard.comparison_files import write_comparison
+from vsae_lightning.dashboard.data_files import Write, read_data, writer
+from vsae_lightning.dashboard.feature_files import write_features
+from vsae_lightning.dashboard.map_files import write_maps
+from vsae_lightning.dashboard.overview import manifest, overview
+from vsae_lightning.dashboard.vocabulary import vocabulary
+from vsae_lightning.dashboard.window_files import write_windows
+from vsae_lightning.evaluation.evaluation import Track
 
 PAGES = "vsae_lightning.dashboard"
+OTHER = "other/"
 
 
-def new_report(folder: Path) -> Write:
-    """Copy the pages and what they load into an empty folder; returns what writes its data."""
+@dataclass(frozen=True)
+class Shown:
+    """What a report shows.
+
+    Attributes:
+        only: The features that have pages of their own; None: all.
+        contexts: Which contexts of a feature.
+        maps: Which maps.
+        comparison: How another run is compared with.
+    """
+
+    only: list[int] | None = None
+    contexts: Contexts = field(default_factory=Contexts)
+    maps: Maps = field(default_factory=Maps)
+    comparison: Comparison = field(default_factory=Comparison)
+
+
+@dataclass(frozen=True)
+class Analysed:
+    """An autoencoder that a report is of.
+
+    Attributes:
+        place: The run folder, the checkpoint or the exported folder.
+        member: Which member of an ensemble.
+        observation: What it did on the excerpt.
+    """
+
+    place: Path
+    member: str | None
+    observation: Observation
+
+    @property
+    def usage(self) -> TrainingUsage | None:
+        """When its features fired in training, where that is known."""
+        return TrainingUsage.of(self.place, self.member)
+
+
+def write_report(
+    folder: Path, mine: Analysed, other: Analysed | None, shown: Shown, command: str, key: str, track: Track
+) -> None:
+    """Write the pages and all their data into an empty folder.
+
+    Args:
+        folder: Where.
+        mine: What the report is of.
+        other: What it is compared with, on the same excerpt.
+        shown: What is shown.
+        command: What made the report.
+        key: A hash of all that it depends on, see `key_of_report`.
+        track: Shows how far it is.
+    """
+    write = _new_report(folder)
+    observation = mine.observation
+    texts = vocabulary(observation.subject.model.tokenizer)
+    write("vocabulary", {"tokens": texts})
+    found = _write_features(write, mine, texts, shown, track)
+    drawn = write_maps(write, observation, shown.maps, track)
+    write_windows(write, observation.firings, observation.excerpt, shown.contexts)
+    if other is not None:
+        theirs = _write_features(write, other, texts, shown, track, OTHER)
+        compared = compare(observation, other.observation, shown.comparison)
+        write_comparison(write, compared, (f1_column(found).values, f1_column(theirs).values))
+    write("overview", overview(observation, mine.place, mine.member, mine.usage, mean_f1(found), command))
+    has = manifest(observation, shown.only, **drawn._asdict(), compare=other is not None)
+    write("manifest", {**has, "key": key})
+
+
+def key_of_report(folder: Path) -> str | None:
+    """That of the report that is there; None where there is none that is whole."""
+    try:
+        key: str = read_data(folder, "manifest")["key"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return key
+
+
+def _new_report(folder: Path) -> Write:
+    """Copy the pages and what they load; returns what writes their data."""
     from plotly.offline import get_plotlyjs
 
     with as_file(files(PAGES) / "pages") as pages:
         shutil.copytree(pages, folder, dirs_exist_ok=True)
     (folder / "assets" / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
     return writer(folder)
+
+
+def _write_features(
+    write: Write, one: Analysed, texts: list[str | list[int]], shown: Shown, track: Track, prefix: str = ""
+) -> list[Predicate | None]:
+    """Write the table and the pages of the features of one run; returns what predicts each best."""
+    observation, usage = one.observation, one.usage
+    found = predicates(observation.firings, observation.excerpt, texts, track)
+    features = describe(observation, track, [*(usage.columns() if usage else []), f1_column(found)])
+    only = None if prefix else shown.only
+    write_features(write, features, shown.contexts, track, only, found, prefix)
+    return found

@@ -135,6 +135,30 @@ class LanguageModel:
             logits: Tensor = self.bridge(tokens, return_type="logits")
         return logits
 
+    @property
+    def writes_linearly(self) -> bool:
+        """Whether what is at the hook reaches the residual stream by a linear map: not so before a nonlinearity."""
+        return not self.hook_name.endswith("mlp.hook_pre")
+
+    @torch.no_grad()
+    def direct_logits(self, directions: Float[Tensor, "n d_in"]) -> Float[Tensor, "n vocabulary"]:
+        """What directions at the hook say of the next token on the direct path, in float32 (nostalgebraist 2020).
+
+        logits = (norm(d) - norm(0)) W_U: the final norm is applied as if the residual stream were the direction alone,
+        so that its length is of no importance, and what the norm and the unembedding add to every input is left out.
+        The order of tokens is that of d W_U with the weights of the norm folded into W_U, and d centred where it is a
+        LayerNorm. At `mlp.hook_post` d is first taken through the output weights of that MLP.
+        """
+        assert self.bridge is not None, "load() comes first"
+        layer, _, hook = self.hook_name.removeprefix("blocks.").partition(".")
+        rows = directions.to(self.dtype)
+        if hook == "mlp.hook_post":
+            rows = rows @ self.bridge.blocks[int(layer)].mlp.W_out
+        rows = rows.shape[-1] ** 0.5 * torch.nn.functional.normalize(rows, dim=-1)  # what the norm's epsilon is for
+        norm = self.bridge.ln_final
+        normed = norm(rows[None]) - norm(torch.zeros_like(rows[None, :1]))
+        return normed[0].float() @ self.bridge.unembed.W_U.float()
+
     def sequences_at_once(self, context_length: int) -> int:
         """Of how many sequences the logits are to be in memory together: what they take is bounded, see MAX_LOGITS."""
         return max(1, MAX_LOGITS // (context_length * int(self.config.get_text_config().vocab_size)))

@@ -1,6 +1,7 @@
 """Which latents fire together."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,6 +70,35 @@ def coactivation(firing: scipy.sparse.csr_array, pairs: int = 20) -> Coactivatio
         largest,
         [_pair(firing, counts, jaccard, i, j) for jaccard, i, j in best],
     )
+
+
+def nearest_by_jaccard(
+    firing: scipy.sparse.csr_array, count: int
+) -> tuple[Float[np.ndarray, "latents count"], Int[np.ndarray, "latents count"]]:
+    """The largest Jaccard indices of every latent with others, in falling order, and which latents these are.
+
+    Of equal ones the first latent comes first; where fewer fire together with it, 0 and -1 fill up. For `firing` and
+    the time, see `coactivation`; here latents need not fire.
+    """
+    counts = np.bincount(firing.indices, minlength=firing.shape[1])
+    jaccards = np.zeros((firing.shape[1], count))
+    nearest = np.full((firing.shape[1], count), -1)
+    for i, j, both in _joint(firing):
+        jaccard = both / (counts[i] + counts[j] - both)
+        starts = np.flatnonzero(np.diff(i, prepend=-1)).tolist()
+        for low, high in pairwise([*starts, len(i)]):
+            best = low + _falling(jaccard[low:high], j[low:high], count)
+            jaccards[i[low], : len(best)] = jaccard[best]
+            nearest[i[low], : len(best)] = j[best]
+    return jaccards, nearest
+
+
+def _falling(values: Float[np.ndarray, " n"], ties: Int[np.ndarray, " n"], count: int) -> Int[np.ndarray, " largest"]:
+    """Where the largest values are, in falling order, those that are equal in the order of `ties`."""
+    among = np.arange(len(values))
+    if len(values) > count:
+        among = among[values >= np.partition(values, -count)[-count]]
+    return among[np.lexsort((ties[among], -values[among]))[:count]]
 
 
 def _joint(firing: scipy.sparse.csr_array) -> Iterator[tuple[Int[np.ndarray, " n"], ...]]:

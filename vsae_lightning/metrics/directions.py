@@ -82,7 +82,7 @@ def dispersion(rows: Float[Tensor, "n d_in"], draws: int = 3) -> Dispersion:
 def ranks(rows: Float[Tensor, "n d_in"]) -> Ranks:
     """Of directions, not of lengths: rows are brought to norm 1. Computed in float64."""
     gram = torch.zeros(rows.shape[1], rows.shape[1], dtype=torch.float64, device=rows.device)
-    for part in rows.split(_block_rows(rows.shape[1])):
+    for part in rows.split(block_rows(rows.shape[1])):
         unit = F.normalize(part.double(), dim=-1)
         gram += unit.T @ unit
     squares = torch.linalg.eigvalsh(gram).clamp_min(0)
@@ -102,7 +102,7 @@ def nearest_cosines(
     """
     a, b = F.normalize(a, dim=-1), F.normalize(b, dim=-1)
     of_a, of_b = [], torch.full((len(b),), -1.0, dtype=b.dtype, device=b.device)
-    for part in a.split(_block_rows(len(b))):
+    for part in a.split(block_rows(len(b))):
         cosine = part @ b.T
         of_a.append(cosine.amax(-1))
         of_b = torch.maximum(of_b, cosine.amax(0))
@@ -119,6 +119,14 @@ def largest_cosines(rows: Float[Tensor, "n d_in"]) -> Float[Tensor, " n"]:
     return torch.cat([cosine.amax(-1) for cosine in _cosines_with_others(rows, own=-torch.inf)])
 
 
+def nearest_rows(
+    rows: Float[Tensor, "n d_in"], count: int
+) -> tuple[Float[Tensor, "n nearest"], Int[Tensor, "n nearest"]]:
+    """The largest cosines of every row with others, in falling order, and which rows these are; all where so few."""
+    found = [cosine.topk(min(count, len(rows) - 1)) for cosine in _cosines_with_others(rows, own=-torch.inf)]
+    return torch.cat([top.values for top in found]), torch.cat([top.indices for top in found])
+
+
 def _nearest_distance(rows: Float[Tensor, "n d_in"]) -> float:
     return float((1 - largest_cosines(rows)).mean())
 
@@ -126,11 +134,11 @@ def _nearest_distance(rows: Float[Tensor, "n d_in"]) -> float:
 def _cosines_with_others(rows: Float[Tensor, "n d_in"], own: float) -> Iterator[Float[Tensor, "some n"]]:
     """The cosines of some rows at a time with all rows; `own` stands for that of a row with itself."""
     unit = F.normalize(rows, dim=-1)
-    for part in torch.arange(len(unit), device=rows.device).split(_block_rows(len(unit))):
+    for part in torch.arange(len(unit), device=rows.device).split(block_rows(len(unit))):
         cosine = unit[part] @ unit.T
         cosine[torch.arange(len(part), device=rows.device), part] = own
         yield cosine
 
 
-def _block_rows(width: int) -> int:
+def block_rows(width: int) -> int:
     return max(1, BLOCK // width)

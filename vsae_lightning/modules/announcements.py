@@ -6,13 +6,15 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from vsae_lightning.autoencoders import kernels
 from vsae_lightning.autoencoders.sharding import local
+from vsae_lightning.modules.usage import NOT_KNOWN
 
 if TYPE_CHECKING:
     from vsae_lightning.modules.base import AutoencoderModule
 
 
 def announce(module: "AutoencoderModule", member: str = "") -> None:
-    """Say by which products it trains; warn if the run is over before AuxK or resampling can begin."""
+    """Say by which products it trains; warn if the run is over before AuxK or resampling can begin, and if it goes on
+    from a checkpoint that does not say when latents first fired."""
     name = f"{member}: " if member else ""
     rank_zero_info(name + _products(module))
     if (tokens := _too_few_tokens(module)) is not None:
@@ -20,6 +22,8 @@ def announce(module: "AutoencoderModule", member: str = "") -> None:
             f"{name}The run has {tokens:,} tokens, and a latent counts as dead after {module.dead_after_tokens:,}: "
             "AuxK can never fire, nor resampling. Lower dead_after_tokens, or do without (aux_weight: 0)."
         )
+    if (module.usage.first_fired == NOT_KNOWN).any():
+        rank_zero_warn(f"{name}The checkpoint does not say when latents first fired; for these it stays not known.")
 
 
 def _products(module: "AutoencoderModule") -> str:

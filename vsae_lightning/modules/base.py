@@ -246,7 +246,7 @@ class AutoencoderModule(RankedModule):
         firing_counts = self._rank_sum(forward.latents.firing_counts())
         tokens = len(x) * self._ranks_with_rows
         self.tokens_seen += tokens
-        self.usage.update(firing_counts, tokens)
+        self.usage.update(firing_counts, tokens, self.tokens_seen)
         terms = self.terms(forward, self.global_step)
         self.observe(forward, draw)
         if self._resampling_is_due():
