@@ -68,7 +68,7 @@ def test_features_on_a_map_fire_often_enough(
     features, found = mapped_features(observation, options, positions)
     np.testing.assert_array_equal(features, expected)
     np.testing.assert_array_equal(found, counts[expected])
-    assert 10 < len(features) < 96
+    assert len(features) > 10
 
 
 def test_the_maps_are_of_correlations_and_of_cosines(
@@ -76,9 +76,10 @@ def test_the_maps_are_of_correlations_and_of_cosines(
 ) -> None:
     assert [drawn.name for drawn in maps] == ["activation", "decoder"]
     features = maps[0].features
+    directions = torch.nn.functional.normalize(observation.subject.autoencoder.W_dec[features].detach(), dim=-1)
     likeness = [
         np.corrcoef(dense[map_positions(observation, OPTIONS)][:, features].T),
-        np.corrcoef(observation.subject.autoencoder.W_dec[features].detach().numpy()),
+        (directions @ directions.T).numpy(),
     ]
     for drawn, like in zip(maps, likeness, strict=True):
         np.testing.assert_array_equal(drawn.features, features)
