@@ -151,6 +151,26 @@ def test_norms_are_log_normal() -> None:
     torch.testing.assert_close(unit, torch.ones(50))
 
 
+def test_clusters_have_the_cosines_asked_for() -> None:
+    data = SyntheticDataModule(512, 120, 5.0, clusters=8, cluster_spread=0.5, seed=0)
+    cluster, unit = data.truth.clusters, torch.nn.functional.normalize(data.dictionary, dim=-1)
+    assert torch.bincount(cluster).tolist() == [15] * 8
+    cosine, same = unit @ unit.T, cluster[:, None] == cluster
+    others = ~torch.eye(120, dtype=torch.bool)
+    assert float(cosine[same & others].mean()) == pytest.approx(1 / (1 + 0.5**2), abs=0.01)
+    assert float(cosine[~same].mean()) == pytest.approx(0, abs=0.02)
+
+
+def test_clusters_change_directions_alone() -> None:
+    plain, clustered = (SyntheticDataModule(**(STRUCTURED | {"clusters": count})).truth for count in (0, 3))
+    assert plain.clusters.tolist() == [-1] * 40
+    assert sorted(torch.bincount(clustered.clusters).tolist()) == [13, 13, 14]
+    torch.testing.assert_close(clustered.dictionary.norm(dim=-1), plain.dictionary.norm(dim=-1))
+    assert not torch.allclose(clustered.dictionary, plain.dictionary)
+    assert torch.equal(clustered.families, plain.families)
+    assert torch.equal(clustered.co_firing(), plain.co_firing())
+
+
 def test_moments_by_hand() -> None:
     # Two independent features that fire in half of the rows with strengths uniform in 1 +- 0.6: E[c^2] = 1.12.
     data = SyntheticDataModule(3, 2, 1.0, magnitude_spread=0.6, noise_std=0.2, center=True, seed=3)
@@ -299,6 +319,19 @@ def test_resuming_goes_on_with_the_next_step(trainer: Callable[..., Trainer], tm
         assert torch.equal(one.activations, other.activations)
 
 
+def test_a_checkpoint_from_before_there_were_clusters_goes_on(trainer: Callable[..., Trainer], tmp_path: Path) -> None:
+    fit, path = trainer(), tmp_path / "run.ckpt"
+    fit.fit(Recorder(), datamodule=SyntheticDataModule(**SMALL))
+    fit.save_checkpoint(path)
+    content = torch.load(path, weights_only=True)
+    for name in ("clusters", "cluster_spread"):
+        del content["SyntheticDataModule"]["layout"][name]
+    torch.save(content, path)
+    resumed = Recorder()
+    trainer(4).fit(resumed, datamodule=SyntheticDataModule(**SMALL), ckpt_path=path)
+    assert [batch.step for batch in resumed.batches] == [3]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -357,6 +390,9 @@ def test_a_fit_without_end_is_refused(trainer: Callable[..., Trainer]) -> None:
         ({"magnitude_spread": 1.0}, "magnitude_spread is 1.0; it must be at least 0 and less than 1"),
         ({"pair_correlation": 1.5}, "pair_correlation is 1.5; it must be between 0 and 1"),
         ({"noise_std": float("nan")}, "noise_std is nan"),
+        ({"clusters": -1}, "clusters is -1; it must be 0 to num_features / 2 = 6"),
+        ({"clusters": 7}, "clusters is 7; it must be 0 to num_features / 2 = 6"),
+        ({"clusters": 2, "cluster_spread": 0.0}, "cluster_spread is 0.0; it must be positive and finite"),
         ({"exclusive_set_size": 1}, "exclusive_set_size is 1; it must be at least 2"),
         ({"correlated_pairs": 2, "hierarchies": 2, "exclusive_sets": 2}, "num_features is 12, but .* take 14 features"),
         (

@@ -1,6 +1,5 @@
 """What makes a map more than a picture: numbers that say whether what is seen in it is there."""
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +25,13 @@ class Number(NamedTuple):
     help: str
 
 
+class Clusters(NamedTuple):
+    """How many there are, and the share of points that are in one."""
+
+    count: int
+    share: float
+
+
 def map_numbers(
     origin: Origin, drawn: Float[np.ndarray, "n 2"], clusters: Int[np.ndarray, " n"], seed: int
 ) -> list[Number]:
@@ -42,8 +48,8 @@ def map_numbers(
     distances = origin.space.distances(some)
     found = k_means(origin.components, seed)[some]
     size = least_cluster(len(some))
-    on_map = f"HDBSCAN on the map, clusters of at least {least_cluster(len(drawn))} points"
-    before = f"HDBSCAN by the distances that the map was drawn from, clusters of at least {size} points{taken}"
+    on_map = hdbscan(drawn, least_cluster(len(drawn)))
+    before = hdbscan(distances, size, precomputed=True)
     return [
         Number(
             "silhouette on the map",
@@ -62,8 +68,21 @@ def map_numbers(
             f"how far the {NEAR} nearest on the map are near before the map (Venna & Kaski 2001); 1: all, "
             f"0.5: by chance{taken}",
         ),
-        Number("clusters on the map", count_clusters(drawn, least_cluster(len(drawn))), on_map),
-        Number("clusters before the map", count_clusters(distances, size, precomputed=True), before),
+        Number(
+            "clusters on the map",
+            on_map.count,
+            f"that HDBSCAN finds on the map, of at least {least_cluster(len(drawn))} points each",
+        ),
+        Number(
+            "clusters before the map",
+            before.count,
+            f"that HDBSCAN finds by the distances that the map was drawn from, of at least {size} points each{taken}",
+        ),
+        Number(
+            "share in clusters before the map",
+            before.share,
+            f"of the points, in those of HDBSCAN; the others are too far from each other to be in any{taken}",
+        ),
         Number(
             "intrinsic dimension",
             two_nn(origin.neighbours.distances[:, :2]),
@@ -108,17 +127,16 @@ def least_cluster(points: int) -> int:
     return max(5, points // 100)
 
 
-def count_clusters(points: Float[np.ndarray, "n dimensions"], least: int, precomputed: bool = False) -> int:
-    """How many clusters HDBSCAN (Campello, Moulavi & Sander 2013) finds, of at least so many points each;
-    `precomputed`: points are distances."""
+def hdbscan(points: Float[np.ndarray, "n dimensions"], least: int, precomputed: bool = False) -> Clusters:
+    """What HDBSCAN (Campello, Moulavi & Sander 2013) finds, of at least so many points each; `precomputed`: points are
+    distances."""
     from sklearn.cluster import HDBSCAN
 
     if len(points) <= least:
-        return 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of the default of `copy`, which some versions announce
-        found = HDBSCAN(min_cluster_size=least, metric="precomputed" if precomputed else "euclidean", copy=True)
-        return int(found.fit_predict(points).max()) + 1
+        return Clusters(0, 0.0)
+    metric = "precomputed" if precomputed else "euclidean"
+    found = HDBSCAN(min_cluster_size=least, metric=metric, copy=True).fit_predict(points)
+    return Clusters(int(found.max()) + 1, float((found >= 0).mean()))
 
 
 def two_nn(nearest: Float[np.ndarray, "n 2"]) -> float | None:

@@ -1,6 +1,7 @@
 """Points and how far they are from each other: what a map is drawn from, and held against."""
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -8,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 
 BLOCK = 2**24  # correlations that are in memory together
+POWERS = 4
 
 
 class Neighbours(NamedTuple):
@@ -22,18 +24,21 @@ class Neighbours(NamedTuple):
     distances: Float[np.ndarray, "n count"]
 
 
-@runtime_checkable
-class Space(Protocol):
+class Space(ABC):
     """Points with a Euclidean distance; at least four."""
 
+    @abstractmethod
     def __len__(self) -> int: ...
 
+    @abstractmethod
     def neighbours(self, count: int) -> Neighbours:
         """Exact ones, so many of each point, fewer than there are points."""
 
+    @abstractmethod
     def distances(self, some: Int[np.ndarray, " some"]) -> Float[np.ndarray, "some some"]:
         """Between some of the points."""
 
+    @abstractmethod
     def components(self, count: int, seed: int) -> Float[np.ndarray, "n components"]:
         """The points on their first principal axes, so many at most."""
 
@@ -57,7 +62,7 @@ class Origin(NamedTuple):
         return cls(space, space.neighbours(neighbours), space.components(components, seed))
 
 
-class Points:
+class Points(Space):
     """Rows of numbers.
 
     Args:
@@ -93,7 +98,7 @@ class Points:
         return np.asarray(PCA(min(count, *self.rows.shape), random_state=seed).fit_transform(self.rows))
 
 
-class Patterns:
+class Patterns(Space):
     """Latents by what they do in the same rows of activations.
 
     A point is the values of a latent in all rows, z-scored, over the root of the number of rows: of two points the
@@ -134,13 +139,15 @@ class Patterns:
         return distances
 
     def components(self, count: int, seed: int) -> Float[np.ndarray, "n components"]:
-        from scipy.sparse.linalg import svds
-
+        """By a randomized range finder with power iterations (Halko, Martinsson & Tropp 2011)."""
         count = min(count, min(self._scaled.shape) - 1)
-        start = np.random.default_rng(seed).standard_normal(min(self._scaled.shape))
-        axes, lengths, _ = svds(self._centred(), k=count, v0=start)
-        order = np.argsort(-lengths)
-        return np.asarray((axes * lengths)[:, order])
+        sketch = min(count + 10, *self._scaled.shape)
+        basis = np.random.default_rng(seed).standard_normal((self._scaled.shape[1], sketch))
+        for _ in range(POWERS):
+            ours, _ = np.linalg.qr(self._times(basis))
+            basis, _ = np.linalg.qr(self._transposed_times(ours))
+        axes, lengths, _ = np.linalg.svd(self._times(basis), full_matrices=False)
+        return np.asarray((axes * lengths)[:, :count])
 
     def _neighbours(self, some: slice, count: int) -> tuple[np.ndarray, np.ndarray]:
         correlations = self.correlations(some)
@@ -149,21 +156,15 @@ class Patterns:
         largest = torch.from_numpy(correlations).topk(count)
         return largest.indices.numpy(), _distance(largest.values.numpy())
 
-    def _centred(self) -> "scipy.sparse.linalg.LinearOperator":
-        """The points less their mean, [n, rows], as a product that is never made."""
-        from scipy.sparse.linalg import LinearOperator
+    def _times(self, vectors: Float[np.ndarray, "rows some"]) -> Float[np.ndarray, "n some"]:
+        """The product of the points less their mean, which are never made, with vectors."""
+        offsets = self._offsets / np.sqrt(len(vectors))
+        found = self._scaled @ vectors - np.outer(offsets, vectors.sum(axis=0))
+        return found - found.mean(axis=0)
 
-        scaled, by_row, offsets = self._scaled, self._by_row, self._offsets / np.sqrt(self._scaled.shape[1])
-
-        def times(vector: np.ndarray) -> np.ndarray:
-            found = scaled @ vector.ravel() - offsets * vector.sum()
-            return found - found.mean()
-
-        def transposed_times(vector: np.ndarray) -> np.ndarray:
-            centred = vector.ravel() - vector.mean()
-            return by_row @ centred - offsets @ centred
-
-        return LinearOperator(scaled.shape, matvec=times, rmatvec=transposed_times, dtype=np.float64)
+    def _transposed_times(self, vectors: Float[np.ndarray, "n some"]) -> Float[np.ndarray, "rows some"]:
+        centred = vectors - vectors.mean(axis=0)
+        return self._by_row @ centred - self._offsets @ centred / np.sqrt(self._scaled.shape[1])
 
 
 def _distance(correlations: Float[np.ndarray, "some others"]) -> Float[np.ndarray, "some others"]:

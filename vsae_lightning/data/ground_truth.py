@@ -1,5 +1,6 @@
 """A dictionary that is known: how its features look, how often each fires, and which fire together."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -35,12 +36,17 @@ class FeatureLaw:
     exclusive_sets: int
     exclusive_set_size: int
     noise_std: float
+    clusters: int = 0
+    cluster_spread: float = 0.5
 
     def __post_init__(self) -> None:
         for name in ("d_in", "num_features", "children_per_parent"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in ("zipf_exponent", "norm_spread", "correlated_pairs", "hierarchies", "exclusive_sets", "noise_std"):
             self._require(name, getattr(self, name) >= 0, "at least 0")
+        most_clusters = self.num_features // 2
+        self._require("clusters", 0 <= self.clusters <= most_clusters, f"0 to num_features / 2 = {most_clusters}")
+        self._require("cluster_spread", 0 < self.cluster_spread < math.inf, "positive and finite")
         self._require("exclusive_set_size", self.exclusive_set_size >= 2, "at least 2")
         self._require("magnitude_spread", 0 <= self.magnitude_spread < 1, "at least 0 and less than 1")
         self._require("pair_correlation", 0 <= self.pair_correlation <= 1, "between 0 and 1")
@@ -70,6 +76,9 @@ class KnownDictionary:
     strength c_i uniform in 1 +- magnitude_spread, independent of all others. Structures, of features
     drawn by the seed:
 
+    - clusters: d_i is the direction of c + cluster_spread * e, c the direction that its cluster shares and e one of its
+      own; both are uniform on the sphere, so that in many dimensions the cosine of two features of a cluster is
+      1 / (1 + cluster_spread^2), and 0 of any others; it has no bearing on when they fire;
     - pairs: two features of neighbouring rank fire together with probability
       p q + correlation * sqrt(p (1 - p) q (1 - q)), which makes the phi coefficient the correlation;
     - families: each child fires with probability p_child / p_parent where its parent does, else never;
@@ -82,6 +91,7 @@ class KnownDictionary:
     Attributes:
         dictionary: Feature directions times norms, in the units of the activations.
         frequencies: Firing probability of every feature, falling.
+        clusters: Which cluster every feature is in, of sizes that differ by one at most; -1: there are none.
         pairs: Features of each pair.
         families: The parent of each family, then its children.
         sets: Features of each exclusive set.
@@ -94,6 +104,7 @@ class KnownDictionary:
         self.law = law
         chance = generator("cpu", "synthetic-dictionary", seed)
         directions = F.normalize(torch.randn(law.num_features, law.d_in, generator=chance), dim=-1)
+        self.clusters, directions = _clustered(directions, law, seed)
         norms = (law.norm_spread * torch.randn(law.num_features, 1, generator=chance)).exp()
         self.dictionary: Float[Tensor, "num_features d_in"] = norms * directions
         self.frequencies = capped_zipf(law.num_features, law.mean_active, law.zipf_exponent)
@@ -204,6 +215,19 @@ def capped_zipf(num_features: int, mean_active: float, exponent: float) -> Float
     scales = (mean_active - MAX_FREQUENCY * before) / tails
     fits = scales * weights <= MAX_FREQUENCY * (1 + 1e-12)
     return (scales[fits.nonzero()[0, 0]] * weights).clamp_max(MAX_FREQUENCY)
+
+
+def _clustered(
+    directions: Float[Tensor, "num_features d_in"], law: FeatureLaw, seed: int
+) -> tuple[Int[Tensor, " num_features"], Float[Tensor, "num_features d_in"]]:
+    """The cluster of every feature, and its direction, moved to where that of its cluster is."""
+    if not law.clusters:
+        return torch.full((len(directions),), -1), directions
+    # Of its own generator: norms and structures are those of the same law without clusters.
+    chance = generator("cpu", "synthetic-clusters", seed)
+    cluster = (torch.arange(len(directions)) % law.clusters)[torch.randperm(len(directions), generator=chance)]
+    centres = F.normalize(torch.randn(law.clusters, law.d_in, generator=chance), dim=-1)
+    return cluster, F.normalize(centres[cluster] + law.cluster_spread * directions, dim=-1)
 
 
 def _deal(features: Int[Tensor, " n"], groups: int) -> Int[Tensor, "groups size"]:

@@ -29,7 +29,7 @@ class SyntheticDataModule(LightningDataModule):
 
     Args:
         d_in: Width of the activations.
-        num_features: True features: rows of the dictionary, in random directions.
+        num_features: True features: rows of the dictionary, in random directions, or in `clusters` of them.
         mean_active: Expected number of active features per row.
         zipf_exponent: The r-th most common feature fires with probability min(0.5, c r^-zipf_exponent), with
             c such that the probabilities sum to mean_active; 0: all alike. Every feature fires exactly so
@@ -43,6 +43,10 @@ class SyntheticDataModule(LightningDataModule):
         exclusive_sets: Sets of features of which at most one fires.
         exclusive_set_size: Features of each of the `exclusive_sets`.
         noise_std: Standard deviation of the isotropic Gaussian noise, per coordinate.
+        clusters: Clusters of directions, that all features are shared out to; 0: none, every direction is independent.
+            When they fire has nothing to do with it.
+        cluster_spread: How far a feature's direction is from that of its cluster: the length of its own part, that of
+            the shared part being 1; two features of a cluster have a cosine of about 1 / (1 + cluster_spread^2).
         batch_size: Rows per step.
         lanes: Independent parts of a step; the number of ranks divides it.
         validation_rows: Held-out rows that `validate` reads, and of which `predict` writes the latents.
@@ -70,6 +74,8 @@ class SyntheticDataModule(LightningDataModule):
         exclusive_sets: int = 0,
         exclusive_set_size: int = 2,
         noise_std: float = 0.0,
+        clusters: int = 0,
+        cluster_spread: float = 0.5,
         batch_size: int = 1024,
         lanes: int = 8,
         validation_rows: int = 16_384,
@@ -93,6 +99,8 @@ class SyntheticDataModule(LightningDataModule):
             exclusive_sets,
             exclusive_set_size,
             noise_std,
+            clusters,
+            cluster_spread,
         )
         _require_rows(lanes, batch_size=batch_size, validation_rows=validation_rows, test_rows=test_rows)
         self.seed = global_seed() if seed is None else seed
@@ -159,7 +167,10 @@ class SyntheticDataModule(LightningDataModule):
             InputError: Training goes on with another dictionary, other sizes or another seed.
         """
         assert self.trainer is not None
-        require_same_layout(self.trainer, state_dict["layout"], self._layout())
+        given = self._layout()
+        # A checkpoint from before there were clusters has none.
+        saved = {"clusters": 0, "cluster_spread": given["cluster_spread"]} | state_dict["layout"]
+        require_same_layout(self.trainer, saved, given)
 
     def _layout(self) -> dict[str, Any]:
         return {**asdict(self.truth.law), "batch_size": self.batch_size, "lanes": self.lanes, "seed": self.seed}
