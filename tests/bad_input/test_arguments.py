@@ -9,8 +9,8 @@ from refusals import Refusal
 COMMANDS = {
     "command with a typo": (
         ["tets"],
-        "unknown command 'tets'; commands: tokenize, fit, validate, test, predict, evaluate, compare, export. "
-        "Did you mean test",
+        "unknown command 'tets'; commands: tokenize, fit, validate, test, predict, evaluate, analyze, compare, "
+        "export. Did you mean test",
     ),
     "command in capitals": (["FIT"], "unknown command 'FIT'"),
     "command of spaces": (["  "], "unknown command"),
