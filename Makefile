@@ -20,6 +20,7 @@ quickstart: $(INSTALLED)
 	$(BIN)/vsae test last
 	@echo
 	@echo "watch it:   $(BIN)/tensorboard --logdir lightning_logs"
+	@echo "see it:     $(BIN)/vsae analyze last"
 	@echo "its SAE:    $(BIN)/vsae fit --config configs/bundled/topk_sae.yaml"
 	@echo "on Pythia:  $(BIN)/vsae fit --config configs/pythia-70m/topk_vsae.yaml"
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from vsae_lightning.cli import COMMANDS, main
 
@@ -14,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHELL = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
 FITS = sorted({line.split("#")[0].strip() for line in SHELL if line.startswith("vsae fit --config")})
+ANALYSES = sorted({line.split("#")[0].strip() for line in SHELL if line.startswith("vsae analyze")})
 
 
 @pytest.mark.parametrize("command", FITS)
@@ -27,6 +29,16 @@ def test_fit_commands_parse(command: str, monkeypatch: pytest.MonkeyPatch, capsy
         main([*options, "--print_config"])
     assert exit_.value.code == 0
     assert "class_path: vsae_lightning." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ANALYSES)
+def test_analyze_commands_parse(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([*shlex.split(command)[1:], "--print_config"])
+    assert exit_.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["run"] == shlex.split(command)[2]
+    assert printed["contexts"]["strongest"] == 12
 
 
 def test_every_command_is_one_that_there_is() -> None:
