@@ -86,7 +86,9 @@ def write_other(write: Write) -> None:
     """The run that is compared with; its feature j fires on what feature j of this one does."""
     write("other/columns", report_data.columns(OTHER_SIZE))
     for first in range(0, OTHER_SIZE, report_data.SHARD):
-        features = [report_data.feature(j, OTHER_SIZE) for j in range(first, min(first + report_data.SHARD, OTHER_SIZE))]
+        features = [
+            report_data.feature(j, OTHER_SIZE) for j in range(first, min(first + report_data.SHARD, OTHER_SIZE))
+        ]
         write(f"other/features/{first // report_data.SHARD:04d}", {"first": first, "features": features})
 
 
