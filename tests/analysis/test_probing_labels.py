@@ -29,8 +29,10 @@ def test_areas_are_those_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_label_is_the_set_that_is_told_apart_best(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["fox", "dog", "jugs", "box"]
     sets = {
-        "ends_in_dog": [(f"{word} {end}", end == "dog") for word in words for end in ("dog", "fox") for _ in range(30)],
-        "by_chance": [(f"{word} dog", number % 2 == 0) for word in words for number in range(60)],
+        "ends_in_dog": [
+            (f"{word} {end}", int(end == "dog")) for word in words for end in ("dog", "fox") for _ in range(30)
+        ],
+        "by_chance": [(f"{word} dog", number % 2) for word in words for number in range(60)],
     }
     labelled = {name: LabelledTexts(*map(list, zip(*rows, strict=True))) for name, rows in sets.items()}
     monkeypatch.setattr(module, "read_labelled", lambda name: labelled[name])
