@@ -55,6 +55,7 @@ def test_wrong_kernels_are_named_before_anything_is_timed(monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a device")
     monkeypatch.setattr(gpu, "problems_to_check", lambda device: [TINY])
+    monkeypatch.setattr(gpu, "usable", lambda device, dtype: None)  # which was decided by the right ones
     monkeypatch.setattr(gpu, "measure", lambda *_: pytest.fail("timed a wrong kernel"))
     with pytest.raises(SystemExit, match="wrong on this device: decode in fp32: an error of"):
         gpu.main()
