@@ -13,7 +13,7 @@ from torch import Tensor
 
 MOST_K = 512
 NUMBERS_AT_ONCE = 2**26  # of x W, in memory together
-TILE = 1024  # entries of a row that one program looks at together
+TILE = 512  # entries of a row that one program looks at together, where k is not large
 PIECE = 64  # pairs of a frequent latent that one program sums
 
 
@@ -43,11 +43,12 @@ def topk(
         return values, indices
     z = z if z.stride(1) == 1 else z.contiguous()
     kept = max(16, _power_of_two(k))
+    tile = max(TILE, 4 * kept)  # of 4 k maxima the k-th largest is reached by some 1.15 k of many numbers
     keys = torch.empty(batch, 2 * kept, dtype=torch.long, device=z.device)
     _launch(
         "topk", (batch,),
         z, values, indices, keys, d_sae, k, z.stride(0),
-        MAGNITUDE=magnitude, TILE=TILE, CAPACITY=2 * kept, KEPT=kept,
+        MAGNITUDE=magnitude, TILE=tile, CAPACITY=2 * kept, KEPT=kept,
     )  # fmt: skip
     return values, indices
 
@@ -61,8 +62,8 @@ def topk_of_linear(
 ) -> tuple[Float[Tensor, "batch k"], Int[Tensor, "batch k"]]:
     """`topk` of z = x W + b, some rows of z at a time; x, W and b are of one dtype.
 
-    The product is the library's own: a program that also selects leaves it no registers, and took 2 to 4 times as long
-    on an H200 (`benchmarks/gpu_2026-11-26.md`).
+    The product is the library's own: in a program that also selects it has too few registers, and took 1.3 to 3 times
+    as long as both one after the other on an H200 (`benchmarks/gpu_topk_2026-11-26.json`).
     """
     rows = max(1, NUMBERS_AT_ONCE // W.shape[1])
     if len(x) <= rows:
@@ -209,7 +210,7 @@ def _columns(d_in: int) -> int:
 
 
 def _warps(columns: int, dtype: torch.dtype) -> int:
-    """As many as read a row with 16 bytes a thread: more would share out the pairs too, whose sum they then exchange."""
+    """As many as read a row with 16 bytes a thread: more would share out the pairs too, and exchange their sums."""
     return max(1, min(4, columns * dtype.itemsize // (16 * 32)))
 
 
