@@ -16,5 +16,5 @@ def is_logged(trainer: "Trainer", steps: int) -> bool:
 
     Elsewhere a value would only be kept until the next; Lightning takes longer for that than a GPU for the step.
     """
-    every = trainer.log_every_n_steps
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it elsewhere
     return steps == trainer.max_steps or (every > 0 and steps % every == 0)

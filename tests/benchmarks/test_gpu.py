@@ -148,7 +148,13 @@ def test_the_table_is_markdown() -> None:
 def test_products_are_in_the_precision_of_the_problem() -> None:
     before = torch.backends.cuda.matmul.allow_tf32
     problem = Problem(100, torch.float32, DEVICE, tf32=True)
-    allowed = list(problem.lines(lambda problem: [torch.backends.cuda.matmul.allow_tf32]))  # type: ignore[list-item]
+    allowed: list[bool] = []
+
+    def measure(problem: Problem) -> list[Line]:
+        allowed.append(torch.backends.cuda.matmul.allow_tf32)
+        return []
+
+    assert list(problem.lines(measure)) == []
     assert (problem.precision, allowed) == ("tf32", [True])
     assert torch.backends.cuda.matmul.allow_tf32 == before
 
