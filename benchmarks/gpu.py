@@ -5,26 +5,37 @@
 First checks every kernel against its formula in float64 and ends with status 1, naming what failed, if one is wrong;
 without a GPU ends with status 2. Then times, as medians of repeats after a warm-up: the kernels and plain PyTorch,
 with the roofline of the device's published limits; whole training steps (forward, backward, clip, Adam) of this
-package and of the peers that can be imported; live training. Prints one Markdown table and writes
-`benchmarks/gpu_DATE.json`. float32 is without TF32. A few minutes.
+package, of a dense SAE in plain PyTorch and of the peers that can be imported; live training. Prints one Markdown table
+and writes `benchmarks/gpu_DATE.json` and `.md`. A few minutes.
 """
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import date
+from functools import partial
+from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 
 import torch
 
 from benchmarks.gpu_kernels import failures, kernel_lines
-from benchmarks.gpu_steps import PEERS, live_line, own_step_lines, peer_line
+from benchmarks.gpu_steps import PEERS, PRODUCT, live_line, own_step_lines, peer_line, product_lines
 from benchmarks.gpu_timing import Line, Problem
+from benchmarks.workers.harness import versions
 from vsae_lightning.autoencoders.kernels.triton import usable
-from vsae_lightning.files import write_json
+from vsae_lightning.files import replacing, write_json
 
 ROOT = Path(__file__).parents[1]
 D_SAE = (16_384, 65_536)
 DTYPES = (torch.bfloat16, torch.float32)
+PRECISIONS = ((torch.bfloat16, False), (torch.float32, True), (torch.float32, False))  # dtype, whether TF32
+NOTES = """Batch 4,096, d_in 512, k 64; live training: as its model. Medians. fp32 is without TF32, tf32 with it; bf16
+is autocast with weights in float32. "of it": the roofline by the time; "/ product": in units of the encoder's product.
+A step is forward, backward, clip and Adam, before AuxK can begin: ours in a Lightning Trainer without a logger, plain
+PyTorch in a loop with nothing else. The noise of the VSAE is drawn anew for all latents in every step.
+"""
 
 
 def main() -> None:
@@ -40,15 +51,16 @@ def main() -> None:
     lines = list(measure(jobs(device, name), skipped))
     result = {
         "device": name,
-        "torch": str(torch.__version__),
-        "cuda": torch.version.cuda,
+        "versions": versions() | {"triton": version("triton"), "cuda": str(torch.version.cuda)},
         "lines": [line._asdict() | {"tokens_per_second": line.tokens_per_second} for line in lines],
         "skipped": skipped,
     }
     write_json(ROOT / "benchmarks" / f"gpu_{date.today()}.json", result)
-    print(table(lines))
-    for what, why in skipped.items():
-        print(f"skipped: {what}: {why}")
+    reasons = [f"skipped: {count} times, {why}" for why, count in Counter(skipped.values()).items()]
+    report = "\n".join([NOTES, table(lines), "", *reasons])
+    with replacing(ROOT / "benchmarks" / f"gpu_{date.today()}.md") as temporary:
+        temporary.write_text(f"# The kernels and a training step on one {name}\n\n{report}\n", encoding="utf-8")
+    print(report)
 
 
 def found_wrong(problems: Iterable[Problem]) -> list[str]:
@@ -67,14 +79,16 @@ def problems_to_check(device: torch.device) -> list[Problem]:
 
 def jobs(device: torch.device, name: str) -> Iterator[tuple[str, Callable[[], Iterable[Line]]]]:
     """What is measured, each with what it is called where it fails."""
-    for dtype in DTYPES:
-        for d_sae in D_SAE:
-            problem = Problem(d_sae, dtype, device)
-            which = f"{problem.precision}, d_sae {d_sae}"
-            yield f"kernels, {which}", lambda problem=problem: kernel_lines(problem, name)
-            yield f"steps, {which}", lambda problem=problem: own_step_lines(problem)
-            for peer in PEERS:
-                yield f"{peer}, {which}", lambda peer=peer, problem=problem: [peer_line(peer, problem)]
+    for (dtype, tf32), d_sae in product(PRECISIONS, D_SAE):
+        problem = Problem(d_sae, dtype, device, tf32=tf32)
+        measures: dict[str, Callable[[Problem], Iterable[Line]]] = {
+            PRODUCT: product_lines,
+            "kernels": lambda problem: kernel_lines(problem, name),
+            "steps": own_step_lines,
+            **{peer: lambda problem, peer=peer: [peer_line(peer, problem)] for peer in PEERS},
+        }
+        for what, measure in measures.items():
+            yield f"{what}, {problem.precision}, d_sae {d_sae}", partial(problem.lines, measure)
     for model, d_in, d_sae, k in (("the bundled model", 256, 2048, 32), ("Pythia-70M's shape", 512, 8192, 64)):
         live = Problem(d_sae, torch.bfloat16, device, d_in=d_in, k=k)
         yield f"live training on {model}", lambda model=model, live=live: [live_line(model, live)]
@@ -95,12 +109,14 @@ def measure(todo: Iterable[tuple[str, Callable[[], Iterable[Line]]]], skipped: d
 
 def table(lines: list[Line]) -> str:
     """In Markdown."""
-    head = ["what", "by", "precision", "d_sae", "ms", "GB", "GFLOP", "roofline ms", "of it", "million tokens/s"]
-    rows = [head, ["---"] * len(head), *(cells(line) for line in lines)]
+    head = ["what", "by", "precision", "d_sae", "ms", "GB", "GFLOP", "roofline ms", "of it", "/ product"]
+    products = {(line.precision, line.d_sae): line.milliseconds for line in lines if line.what == PRODUCT}
+    rows = [head, ["---"] * len(head)]
+    rows += [cells(line, products.get((line.precision, line.d_sae))) for line in lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def cells(line: Line) -> list[str]:
+def cells(line: Line, product: float | None) -> list[str]:
     limit = line.roofline_milliseconds
     return [
         line.what,
@@ -112,7 +128,7 @@ def cells(line: Line) -> list[str]:
         "" if line.flop is None else f"{line.flop / 1e9:.1f}",
         "" if limit is None else f"{limit:.3f}",
         "" if limit is None else f"{limit / line.milliseconds:.0%}",
-        f"{line.tokens_per_second / 1e6:.3f}",
+        "" if product is None else f"{line.milliseconds / product:.1f}",
     ]
 
 

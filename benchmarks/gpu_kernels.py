@@ -86,7 +86,13 @@ def contests(problem: Problem) -> dict[str, Contest]:
     size, pairs = x.element_size(), batch * k
     rows, weights, selected = batch * d_in * size, d_sae * d_in * size, pairs * (size + 8)
     touched = min(pairs, d_sae) * d_in * size
+    z = torch.addmm(b_enc, x, W_enc)
     return {
+        "topk": Contest(
+            lambda: kernels.topk(z, k),
+            lambda: z.topk(k, dim=-1, sorted=False),
+            Work(batch * d_sae * size + selected, 0),
+        ),
         "topk_of_linear": Contest(
             lambda: kernels.topk_of_linear(x, W_enc, b_enc, k),
             lambda: torch.addmm(b_enc, x, W_enc).topk(k, dim=-1, sorted=False),

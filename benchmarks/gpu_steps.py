@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
 import vsae_lightning as vl
 from benchmarks.gpu_timing import Line, Marks, Problem, median_milliseconds
@@ -18,9 +18,11 @@ from benchmarks.language_model import PYTHIA_70M, save_model
 from benchmarks.step import sized
 from benchmarks.workers.harness import activations
 from benchmarks.workers.step_ours import Batches, quiet_trainer
+from vsae_lightning.autoencoders.geometry import normalize_rows_, random_directions
 from vsae_lightning.data.text import BUNDLED
 
 Step = Callable[[Tensor], object]
+PRODUCT = "encoder product"
 
 
 def settings_of(problem: Problem) -> dict[str, Any]:
@@ -52,9 +54,18 @@ def train(module: LightningModule, data: Any, problem: Problem, steps: int) -> l
         "accelerator": "gpu" if problem.device.type == "cuda" else "cpu",
         "devices": 1,
         "precision": "bf16-mixed" if problem.precision == "bf16" else "32-true",
+        "log_every_n_steps": 10,
     }
     quiet_trainer(steps, 1.0, marks, **options).fit(module, data)
     return marks.marks.milliseconds()
+
+
+def product_lines(problem: Problem) -> Iterator[Line]:
+    """x W_enc + b_enc and nothing else: what a step costs is told in units of it."""
+    rows, W = batches(problem)[0].to(problem.dtype), torch.randn(problem.d_sae, problem.d_in, device=problem.device)
+    W, b = W.to(problem.dtype), torch.randn(problem.d_sae, device=problem.device).to(problem.dtype)
+    time = median_milliseconds(lambda: torch.addmm(b, rows, W.T), problem.device)
+    yield Line(PRODUCT, "torch.addmm", problem.precision, problem.d_sae, time, problem.batch)
 
 
 def own_step_lines(problem: Problem, steps: int = 60) -> Iterator[Line]:
@@ -81,6 +92,27 @@ def peer_line(name: str, problem: Problem, repeats: int = 30) -> Line:
 
     time = median_milliseconds(run, problem.device, repeats=repeats)
     return Line("step of SAE", name, problem.precision, problem.d_sae, time, problem.batch)
+
+
+def plain(problem: Problem, first: Tensor) -> Step:
+    """A TopK SAE with unit rows as it is written in PyTorch: all latents in memory, dense products, no trainer."""
+    rows = random_directions(problem.d_sae, problem.d_in, 1.0, seed=0).to(problem.device)
+    W_enc, W_dec = nn.Parameter(rows.T.clone()), nn.Parameter(rows)
+    b_enc, b_dec = (nn.Parameter(torch.zeros(size, device=problem.device)) for size in (problem.d_sae, problem.d_in))
+    parameters = [W_enc, W_dec, b_enc, b_dec]
+    optimizer = torch.optim.Adam(parameters, lr=settings_of(problem)["lr"], fused=True)
+
+    def step(x: Tensor) -> None:
+        z = torch.addmm(b_enc, x - b_dec, W_enc)
+        values, indices = z.topk(problem.k, dim=-1, sorted=False)
+        x_hat = torch.zeros_like(z).scatter(-1, indices, values.relu()) @ W_dec + b_dec
+        (x - x_hat).square().sum(-1).mean().backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        normalize_rows_(W_dec.data)
+
+    return step
 
 
 def dictionary_learning(problem: Problem, first: Tensor) -> Step:
@@ -121,6 +153,7 @@ def sae_lens(problem: Problem, first: Tensor) -> Step:
 
 
 PEERS: dict[str, Callable[[Problem, Tensor], Step]] = {
+    "plain PyTorch": plain,
     "dictionary_learning": dictionary_learning,
     "sparsify": sparsify,
     "sae_lens": sae_lens,

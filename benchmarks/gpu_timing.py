@@ -2,14 +2,15 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 
-# Published by NVIDIA for the SXM boards: bytes per second, and FLOP per second in bf16 (dense) and float32 (no TF32).
-PUBLISHED = {"H100": (3.35e12, 989e12, 67e12), "H200": (4.8e12, 989e12, 67e12)}
+# Published by NVIDIA for the SXM boards: bytes per second, and dense FLOP per second; fp32 is without TF32.
+BANDWIDTH = {"H100": 3.35e12, "H200": 4.8e12}
+PEAK = {"bf16": 989e12, "tf32": 494e12, "fp32": 67e12}
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,23 @@ class Problem:
     d_in: int = 512
     k: int = 64
     batch: int = 4096
+    tf32: bool = False
 
     @property
     def precision(self) -> str:
-        return "bf16" if self.dtype == torch.bfloat16 else "fp32"
+        """Of the products."""
+        if self.dtype == torch.bfloat16:
+            return "bf16"
+        return "tf32" if self.tf32 else "fp32"
+
+    def lines(self, measure: "Callable[[Problem], Iterable[Line]]") -> "Iterator[Line]":
+        """What is measured of this problem, with products in its precision."""
+        before = torch.backends.cuda.matmul.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = self.tf32
+        try:
+            yield from measure(self)
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = before
 
 
 class Work(NamedTuple):
@@ -89,7 +103,7 @@ def median_milliseconds(run: Callable[[], object], device: torch.device, warm_up
 
 def roofline(work: Work, precision: str, device_name: str) -> float | None:
     """max(bytes / bandwidth, FLOP / peak) in milliseconds; None for a device whose limits are not listed."""
-    for name, (bandwidth, bf16, fp32) in PUBLISHED.items():
+    for name, bandwidth in BANDWIDTH.items():
         if name in device_name:
-            return 1e3 * max(work.bytes / bandwidth, work.flop / (bf16 if precision == "bf16" else fp32))
+            return 1e3 * max(work.bytes / bandwidth, work.flop / PEAK[precision])
     return None

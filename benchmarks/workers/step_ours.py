@@ -74,7 +74,7 @@ def quiet_trainer(max_steps: int, clip: float, *callbacks: Callback, **options: 
         enable_model_summary=False,
         use_distributed_sampler=False,
         limit_val_batches=0,
-        **{"accelerator": "cpu", **options},
+        **{"accelerator": "cpu", "log_every_n_steps": 1, **options},
     )
 
 

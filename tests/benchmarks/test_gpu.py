@@ -11,6 +11,7 @@ if importlib.util.find_spec("triton") is None:
     pytest.skip("Triton is not installed; pip install -e '.[dev]' brings it on Linux", allow_module_level=True)
 
 import interpreted_triton
+import vsae_lightning as vl
 from benchmarks import gpu, gpu_steps
 from benchmarks.gpu_kernels import contests, failures, kernel_lines
 from benchmarks.gpu_timing import Line, Problem, Work, roofline
@@ -55,6 +56,7 @@ def test_wrong_kernels_are_named_before_anything_is_timed(monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a device")
     monkeypatch.setattr(gpu, "problems_to_check", lambda device: [TINY])
+    monkeypatch.setattr(gpu, "usable", lambda device, dtype: None)  # which was decided by the right ones
     monkeypatch.setattr(gpu, "measure", lambda *_: pytest.fail("timed a wrong kernel"))
     with pytest.raises(SystemExit, match="wrong on this device: decode in fp32: an error of"):
         gpu.main()
@@ -79,7 +81,7 @@ def test_work_and_roofline() -> None:
 
 def test_kernels_are_timed_beside_pytorch() -> None:
     lines = list(kernel_lines(TINY, "NVIDIA H100", repeats=1))
-    names = ["topk_of_linear", "decode", "dot_at", "weight_gradient"]
+    names = ["topk", "topk_of_linear", "decode", "dot_at", "weight_gradient"]
     assert [(line.what, line.by) for line in lines] == [(name, by) for name in names for by in ("triton", "pytorch")]
     assert all(line.milliseconds > 0 and line.roofline_milliseconds for line in lines)
 
@@ -87,7 +89,7 @@ def test_kernels_are_timed_beside_pytorch() -> None:
 def test_kernels_and_pytorch_compute_the_same() -> None:
     for name, contest in contests(TINY).items():
         ours, plain = contest.kernel(), contest.plain()
-        if name == "topk_of_linear":
+        if name.startswith("topk"):
             assert isinstance(ours, tuple)
             assert isinstance(plain, tuple)
             ours, plain = ours[0].sort().values, plain[0].sort().values
@@ -125,17 +127,52 @@ def test_what_fails_is_named_and_costs_nothing_else() -> None:
 
 def test_every_job_is_its_own() -> None:
     names = [name for name, _ in gpu.jobs(DEVICE, "a device")]
-    assert len(names) == len(set(names)) == 2 * 2 * (2 + len(gpu_steps.PEERS)) + 2
+    assert len(names) == len(set(names)) == 3 * 2 * (3 + len(gpu_steps.PEERS)) + 2
 
 
 def test_the_table_is_markdown() -> None:
     lines = [
+        Line("encoder product", "torch.addmm", "fp32", 64, 0.8, 1_000_000),
         Line("decode", "triton", "bf16", 64, 0.5, 1_000_000, 1e9, 2e9, 0.25),
         Line("step of SAE", "sparsify", "fp32", 64, 2.0, 1_000_000),
     ]
     head, rule, *rows = gpu.table(lines).splitlines()
     assert head.count("|") == rule.count("|") == 11
     assert rows == [
-        "| decode | triton | bf16 | 64 | 0.500 | 1.000 | 2.0 | 0.250 | 50% | 2000.000 |",
-        "| step of SAE | sparsify | fp32 | 64 | 2.000 |  |  |  |  | 500.000 |",
+        "| encoder product | torch.addmm | fp32 | 64 | 0.800 |  |  |  |  | 1.0 |",
+        "| decode | triton | bf16 | 64 | 0.500 | 1.000 | 2.0 | 0.250 | 50% |  |",
+        "| step of SAE | sparsify | fp32 | 64 | 2.000 |  |  |  |  | 2.5 |",
     ]
+
+
+def test_products_are_in_the_precision_of_the_problem() -> None:
+    before = torch.backends.cuda.matmul.allow_tf32
+    problem = Problem(100, torch.float32, DEVICE, tf32=True)
+    allowed: list[bool] = []
+
+    def measure(problem: Problem) -> list[Line]:
+        allowed.append(torch.backends.cuda.matmul.allow_tf32)
+        return []
+
+    assert list(problem.lines(measure)) == []
+    assert (problem.precision, allowed) == ("tf32", [True])
+    assert torch.backends.cuda.matmul.allow_tf32 == before
+
+
+def test_the_plain_step_is_ours() -> None:
+    """One step of the SAE in plain PyTorch, from the same weights, moves the decoder as ours does."""
+    x = gpu_steps.batches(TINY)[0]
+    module = vl.SAE(16, 100, vl.TopK(6), bias_init="zero", seed=0).to(DEVICE)
+    module.loss(x).total.backward()
+    step = gpu_steps.plain(TINY, x)
+    assert step.__closure__ is not None
+    [optimizer] = [cell.cell_contents for cell in step.__closure__ if isinstance(cell.cell_contents, torch.optim.Adam)]
+    before = optimizer.param_groups[0]["params"][1].detach().clone()
+    gradients: list[torch.Tensor] = []
+    optimizer.register_step_pre_hook(lambda *_: gradients.append(optimizer.param_groups[0]["params"][1].grad.clone()))
+    step(x)
+    ours = module.autoencoder.W_dec
+    assert torch.equal(before, ours.detach())
+    assert ours.grad is not None
+    unit = gradients[0] / gradients[0].norm()  # which was clipped
+    torch.testing.assert_close(unit, ours.grad / ours.grad.norm(), rtol=1e-4, atol=1e-6)

@@ -1,6 +1,6 @@
 """Compiles every Triton kernel for a Hopper GPU, without one: runs in a process of its own, prints one JSON.
 
-For each program and the dtype of its inputs: bytes of shared memory, and whether it uses Hopper's tensor cores.
+For each program and the dtype of its inputs: bytes of shared memory.
 """
 
 import json
@@ -16,7 +16,7 @@ from triton.runtime.jit import JITFunction
 
 from vsae_lightning.autoencoders.kernels import triton as kernels
 
-compiled: dict[str, dict[str, Any]] = {}
+compiled: dict[str, int] = {}
 
 
 def launcher(self: Any, grid: Any) -> Any:
@@ -25,7 +25,7 @@ def launcher(self: Any, grid: Any) -> Any:
     def launch(*args: Any, **kwargs: Any) -> None:
         kernel = self.run(*args, grid=grid, warmup=True, **kwargs)
         name = f"{self.fn.__name__} {str(args[0].dtype).removeprefix('torch.')}"
-        compiled[name] = {"shared": kernel.metadata.shared, "wgmma": "wgmma.mma_async" in kernel.asm["ptx"]}
+        compiled[name] = kernel.metadata.shared
 
     return launch
 

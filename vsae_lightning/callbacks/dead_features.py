@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, cast
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from vsae_lightning.errors import InputError
-from vsae_lightning.log_keys import log_key
+from vsae_lightning.log_keys import is_logged, log_key
 
 if TYPE_CHECKING:
     from vsae_lightning.modules.members import MembersModule
@@ -30,6 +30,8 @@ class DeadFeatures(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if not is_logged(trainer, trainer.global_step):
+            return
         for name, module in cast("MembersModule", pl_module).members().items():
             dead = module.usage.dead(self.window_tokens or module.dead_after_tokens)
             pl_module.log(log_key("train", name, "dead_fraction"), dead.float().mean())

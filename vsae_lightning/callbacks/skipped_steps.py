@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, cast
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from vsae_lightning.errors import InputError, RunStopped
-from vsae_lightning.log_keys import log_key
+from vsae_lightning.log_keys import is_logged, log_key
 
 if TYPE_CHECKING:
     from vsae_lightning.modules.base import AutoencoderModule
@@ -39,8 +39,9 @@ class SkippedSteps(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        values = {log_key("train", name, "skipped_steps"): float(n) for name, n in _skipped(pl_module).items()}
-        pl_module.log_dict(values)
+        if is_logged(trainer, trainer.global_step):
+            values = {log_key("train", name, "skipped_steps"): float(n) for name, n in _skipped(pl_module).items()}
+            pl_module.log_dict(values)
 
 
 def _skipped(pl_module: LightningModule) -> dict[str, int]:

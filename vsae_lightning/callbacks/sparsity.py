@@ -8,7 +8,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from vsae_lightning.errors import InputError
-from vsae_lightning.log_keys import log_key
+from vsae_lightning.log_keys import is_logged, log_key
 
 
 class Sparsity(Callback):
@@ -36,8 +36,9 @@ class Sparsity(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         for name, result in outputs["members"].items():
-            l0, spread = result.l0
-            pl_module.log_dict({log_key("train", name, "l0"): l0, log_key("train", name, "l0_std"): spread})
+            if is_logged(trainer, trainer.global_step):
+                l0, spread = result.l0
+                pl_module.log_dict({log_key("train", name, "l0"): l0, log_key("train", name, "l0_std"): spread})
             counted = result.firing_counts
             if name in self._firing_counts:
                 counted = counted + self._firing_counts[name].to(counted.device)

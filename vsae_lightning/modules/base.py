@@ -233,8 +233,7 @@ class AutoencoderModule(RankedModule):
 
     def training_step(self, batch: ActivationBatch, batch_idx: int) -> dict[str, Any]:
         result = self.training_pass(batch)
-        lr = float(self.trainer.optimizers[0].param_groups[0]["lr"])
-        self.log_dict({f"train/{name}": value for name, value in {**result.values, "lr": lr}.items()})
+        self.log_training("", result.values, self.trainer.optimizers[0])
         return {"loss": result.loss, "members": {"": result}}
 
     def training_pass(self, batch: ActivationBatch) -> TrainingPass:

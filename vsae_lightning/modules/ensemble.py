@@ -9,7 +9,6 @@ from torch import nn
 
 from vsae_lightning.batches import ActivationBatch
 from vsae_lightning.errors import InputError
-from vsae_lightning.log_keys import log_key
 from vsae_lightning.memory import keep_freed_memory
 from vsae_lightning.modules.announcements import announce
 from vsae_lightning.modules.base import AutoencoderModule
@@ -78,8 +77,7 @@ class Ensemble(MembersModule):
     def training_step(self, batch: ActivationBatch, batch_idx: int) -> dict[str, Any]:
         results = {name: member.training_pass(batch) for name, member in self.members().items()}
         for (name, result), optimizer in zip(results.items(), self._optimizers(), strict=True):
-            values = {**result.values, "lr": float(optimizer.param_groups[0]["lr"])}
-            self.log_dict({log_key("train", name, key): value for key, value in values.items()})
+            self.log_training(name, result.values, optimizer)
         loss: Any = sum(result.loss for result in results.values())
         return {"loss": loss, "members": results}
 

@@ -8,13 +8,14 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from jaxtyping import Float
 from lightning.pytorch import LightningModule
 from torch import Tensor
+from torch.optim import Optimizer
 
 from vsae_lightning.autoencoders.base import SparseAutoencoder
 from vsae_lightning.autoencoders.latents import Latents
 from vsae_lightning.autoencoders.storage import read_checkpoint
 from vsae_lightning.batches import HeldOutBatch, SyntheticBatch
 from vsae_lightning.errors import InputError
-from vsae_lightning.log_keys import log_key
+from vsae_lightning.log_keys import is_logged, log_key
 from vsae_lightning.modules.forward import ForwardPass
 from vsae_lightning.modules.held_out import HeldOutMetrics
 from vsae_lightning.modules.usage import FeatureUsage
@@ -77,6 +78,12 @@ class MembersModule(LightningModule, ABC):
     @abstractmethod
     def members(self) -> Mapping[str, Member]:
         """The modules that are trained, by name; one alone has the name ''."""
+
+    def log_training(self, name: str, values: Mapping[str, Tensor | float], optimizer: Optimizer) -> None:
+        """What a training step of a member gave, and its learning rate, where the step is logged."""
+        if is_logged(self.trainer, self.global_step + 1):
+            lr = float(optimizer.param_groups[0]["lr"])
+            self.log_dict({log_key("train", name, key): value for key, value in {**values, "lr": lr}.items()})
 
     def validation_step(self, batch: HeldOutBatch | SyntheticBatch, batch_idx: int) -> dict[str, ForwardPass]:
         return self._evaluate(batch)

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vsae_lightning.autoencoders.sharding import Shards
-from vsae_lightning.seeding import GRANULE_ROWS, generator, granules
+from vsae_lightning.seeding import GRANULE_ROWS, derive_seed, granules
 
 PARALLEL_FROM = 2**18  # numbers, from where threads pay
 
@@ -28,8 +28,8 @@ def standard_normal(
     """
     noise = torch.empty(rows, width // shards.count, device=device)
 
-    def fill(part: Tensor, lane: int, granule: int, wanted: slice) -> None:
-        chance = generator(device, "noise", seed, lane, granule)
+    def fill(chance: torch.Generator, part: Tensor, lane: int, granule: int, wanted: slice) -> None:
+        chance.manual_seed(derive_seed("noise", seed, lane, granule))
         if wanted == slice(0, GRANULE_ROWS) and shards.count == 1:
             part.normal_(generator=chance)
         else:
@@ -45,9 +45,10 @@ def standard_normal(
     pays = device.type == "cpu" and shards.count == 1 and noise.numel() > PARALLEL_FROM
     threads = torch.get_num_threads() if pays else 1
     if threads == 1:
+        chance = torch.Generator(device)
         for part in parts:
-            fill(*part)
+            fill(chance, *part)
     else:
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(lambda part: fill(*part), parts))
+            list(pool.map(lambda part: fill(torch.Generator(device), *part), parts))
     return noise

@@ -86,25 +86,53 @@ def test_topk_of_real_numbers() -> None:
     torch.testing.assert_close(values.sort(descending=True).values.double(), z.topk(12).values, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("processors", [1, 3, 7, 100])
-def test_topk_does_not_depend_on_how_latents_are_split(processors: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "_processors", lambda device: processors)
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_topk_does_not_depend_on_how_many_rows_are_at_once(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "NUMBERS_AT_ONCE", 900 * rows)
     assert_topk(whole(3, 17), whole(900, 17, seed=1).T, whole(900, seed=2), 20)
 
 
 @pytest.mark.parametrize("order", ["rising", "falling", "equal"])
-def test_topk_of_ordered_latents(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where every latent is better than all before, the candidates overflow again and again."""
-    monkeypatch.setattr(kernels, "_processors", lambda device: 1)
+def test_topk_of_ordered_latents(order: str) -> None:
     b = {"rising": torch.arange(1500), "falling": -torch.arange(1500), "equal": torch.zeros(1500)}[order]
     assert_topk(torch.zeros(2, 16, device=DEVICE), whole(1500, 16).T, b.float().to(DEVICE), 9)
 
 
-def test_a_late_latent_wins_by_the_last_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "_processors", lambda device: 1)
+def test_a_late_latent_wins_by_the_last_bit() -> None:
     b = torch.zeros(1500, device=DEVICE)
     b[:9], b[1000:1009] = 1, 1 + torch.finfo(torch.float32).eps
     assert_topk(torch.zeros(2, 16, device=DEVICE), whole(1500, 16).T, b, 9)
+
+
+@pytest.mark.parametrize("magnitude", [False, True])
+def test_topk_where_the_largest_are_all_of_one_group(magnitude: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Far more than are kept reach the maxima of the other groups: of row 0 forty, of row 1 all, which are equal."""
+    monkeypatch.setattr(kernels, "TILE", 64)
+    z = torch.zeros(3, 40 * 64, device=DEVICE)
+    z[0] = torch.rand(40 * 64, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    z[0, 5::64] = 2 + torch.arange(40, device=DEVICE) % 7
+    z[2, 100] = -1
+    values, indices = kernels.topk(z, 3, magnitude)
+    assert sorted(indices[0].tolist()) == [5 + 64 * place for place in (6, 13, 20)]
+    assert indices[1].tolist() == [0, 1, 2]
+    assert sorted(indices[2].tolist()) == ([0, 1, 100] if magnitude else [0, 1, 2])
+    assert torch.equal(values, z.gather(-1, indices))
+
+
+@pytest.mark.parametrize("k", [1, 16, 17, 300])
+def test_topk_of_scores_of_any_strides(k: int, dtype: torch.dtype) -> None:
+    for z in (random(5, 1400).to(dtype), random(700, 5).to(dtype).T, random(5, 1400).to(dtype)[::2, 100:]):
+        values, indices = kernels.topk(z, k)
+        expected = z.double().sort(descending=True, stable=True)
+        assert torch.equal(values.double().sort(descending=True).values, expected.values[:, :k])
+        assert torch.equal(indices.sort().values, expected.indices[:, :k].sort().values)
+        assert torch.equal(values, z.gather(-1, indices))
+
+
+def test_triton_serves_a_gpu_alone() -> None:
+    assert kernels.serves(random(2, 30), 3) == (DEVICE.type == "cuda")
+    assert not kernels.serves(random(2, 600), 513)
+    assert not kernels.serves(random(2, 30).double(), 3)
 
 
 @pytest.mark.parametrize("magnitude", [False, True])
@@ -236,7 +264,7 @@ def test_sums_with_short_indices() -> None:
 def test_usable_tries_every_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kernels.usable(DEVICE, torch.float32) is None
     assert kernels.usable(DEVICE, torch.bfloat16) is None
-    wrong: Callable[..., Tensor] = lambda values, indices, W_dec: torch.zeros(len(values), W_dec.shape[1])  # noqa: E731
+    wrong: Callable[..., Tensor] = lambda values, indices, W_dec: torch.zeros_like(W_dec[: len(values)])  # noqa: E731
     monkeypatch.setattr(kernels, "decode", wrong)
     assert kernels.usable(DEVICE, torch.float32) is None  # tried once
     monkeypatch.delitem(kernels.CHECKS, "topk_of_linear")  # the longest, which is right above

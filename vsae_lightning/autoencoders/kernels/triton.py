@@ -5,26 +5,52 @@ No function here has a gradient. Sums are taken in float32. Triton is imported w
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 MOST_K = 512
-MOST_CANDIDATES = 4096  # that one program merges
-SORTED_AT_ONCE = 4096
+NUMBERS_AT_ONCE = 2**26  # of x W, in memory together
+TILE = 512  # entries of a row that one program looks at together, where k is not large
 PIECE = 64  # pairs of a frequent latent that one program sums
 
 
-class Tile(NamedTuple):
-    """Rows, latents and depth of a tile of the product, and the warps and pipeline stages of its program."""
+def topk(
+    z: Float[Tensor, "batch d_sae"], k: int, magnitude: bool = False
+) -> tuple[Float[Tensor, "batch k"], Int[Tensor, "batch k"]]:
+    """The k largest entries of every row, in any order.
 
-    rows: int
-    latents: int
-    depth: int
-    warps: int
-    stages: int
+    values[r, i] = z[r, indices[r, i]]. NaN counts as larger than everything, and of equal entries the first are taken.
+
+    Args:
+        z: Of a precision that float32 holds.
+        k: At most 512 and d_sae.
+        magnitude: Rank by |z|.
+
+    Returns:
+        Values in the dtype of z, and int64 indices, distinct in each row.
+
+    Raises:
+        ValueError: k is out of range.
+    """
+    batch, d_sae = z.shape
+    if not 1 <= k <= min(MOST_K, d_sae):
+        raise ValueError(f"k is {k}; it must be from 1 to {min(MOST_K, d_sae)}.")
+    values, indices = z.new_empty(batch, k), torch.empty(batch, k, dtype=torch.long, device=z.device)
+    if not batch:
+        return values, indices
+    z = z if z.stride(1) == 1 else z.contiguous()
+    kept = max(16, _power_of_two(k))
+    tile = max(TILE, 4 * kept)  # of 4 k maxima the k-th largest is reached by some 1.15 k of many numbers
+    keys = torch.empty(batch, 2 * kept, dtype=torch.long, device=z.device)
+    _launch(
+        "topk", (batch,),
+        z, values, indices, keys, d_sae, k, z.stride(0),
+        MAGNITUDE=magnitude, TILE=tile, CAPACITY=2 * kept, KEPT=kept,
+    )  # fmt: skip
+    return values, indices
 
 
 def topk_of_linear(
@@ -34,64 +60,17 @@ def topk_of_linear(
     k: int,
     magnitude: bool = False,
 ) -> tuple[Float[Tensor, "batch k"], Int[Tensor, "batch k"]]:
-    """The k largest entries of every row of z = x W + b, in any order, without z in memory.
+    """`topk` of z = x W + b, some rows of z at a time; x, W and b are of one dtype.
 
-    values[r, i] = z[r, indices[r, i]]. NaN counts as larger than everything, and of equal entries the first are taken.
-
-    Args:
-        x: Of the dtype of W.
-        W: Of any strides; best with those of a latent-major matrix, (1, d_in).
-        b: Of any floating dtype.
-        k: At most 512 and d_sae.
-        magnitude: Rank by |z|.
-
-    Returns:
-        Values in the dtype of x, and int64 indices, distinct in each row.
-
-    Raises:
-        ValueError: k is out of range.
+    The product is the library's own: in a program that also selects it has too few registers, and took 1.3 to 3 times
+    as long as both one after the other on an H200 (`benchmarks/gpu_topk_2026-11-26.json`).
     """
-    batch, d_in = x.shape
-    d_sae = W.shape[1]
-    if not 1 <= k <= min(MOST_K, d_sae):
-        raise ValueError(f"k is {k}; it must be from 1 to {min(MOST_K, d_sae)}.")
-    values = x.new_empty(batch, k)
-    indices = torch.empty(batch, k, dtype=torch.long, device=x.device)
-    if batch:
-        _topk_of_linear(x, W, b.contiguous(), values, indices, magnitude, d_in, d_sae)
-    return values, indices
-
-
-def _topk_of_linear(
-    x: Tensor, W: Tensor, b: Tensor, values: Tensor, indices: Tensor, magnitude: bool, d_in: int, d_sae: int
-) -> None:
-    (batch, k), tile = values.shape, _tile(x)
-    kept = max(16, _power_of_two(k))
-    capacity = _power_of_two(3 * k + tile.latents)
-    blocks = -(-batch // tile.rows)
-    tiles = -(-d_sae // tile.latents)
-    # One program fills a processor's registers: more of them than processors would wait, and sort for nothing.
-    splits = min(tiles, max(1, min(_processors(x.device) // blocks, MOST_CANDIDATES // kept)))
-    latents_per_split = -(-tiles // splits) * tile.latents
-    splits = -(-d_sae // latents_per_split)
-    slots = blocks * tile.rows
-    keys = torch.empty(splits * slots, capacity, dtype=torch.long, device=x.device)
-    counts = torch.empty(splits * slots, dtype=torch.int32, device=x.device)
-    _launch(
-        "select", (blocks, splits),
-        x, W, b, keys, counts, batch, d_in, d_sae, k, latents_per_split, *x.stride(), *W.stride(),
-        MAGNITUDE=magnitude, PRECISION=_precision(x.dtype),
-        ROWS=tile.rows, LATENTS=tile.latents, DEPTH=tile.depth, CAPACITY=capacity,
-        SORTED=min(tile.rows, max(1, SORTED_AT_ONCE // capacity)), KEPT=kept,
-        num_warps=tile.warps, num_stages=tile.stages,
-    )  # fmt: skip
-    candidates = max(kept, _power_of_two(splits * k))
-    _launch(
-        "merge", (batch,),
-        keys, values, indices, slots, splits, k,
-        MAGNITUDE=magnitude, CAPACITY=capacity, CANDIDATES=candidates, KEPT=kept,
-        num_warps=8 if candidates > 1024 else 4,
-    )  # fmt: skip
+    rows = max(1, NUMBERS_AT_ONCE // W.shape[1])
+    if len(x) <= rows:
+        return topk(torch.addmm(b, x, W), k, magnitude)
+    parts = [topk(torch.addmm(b, part, W), k, magnitude) for part in x.split(rows)]
+    values, indices = zip(*parts, strict=True)
+    return torch.cat(values), torch.cat(indices)
 
 
 def decode(
@@ -104,7 +83,8 @@ def decode(
     if batch:
         _launch(
             "decode", (batch, -(-d_in // columns)),
-            values.contiguous(), indices.contiguous(), W_dec, out, k, d_in, *W_dec.stride(), PAIRS=8, COLUMNS=columns,
+            values.contiguous(), indices.contiguous(), W_dec, out, k, d_in, *W_dec.stride(),
+            PAIRS=8, COLUMNS=columns, num_warps=_warps(columns, W_dec.dtype),
         )  # fmt: skip
     return out
 
@@ -135,16 +115,24 @@ def weight_gradient(
     """
     k, d_in = values.shape[1], x.shape[1]
     out = x.new_empty(d_sae, d_in)
-    latents, order = indices.contiguous().flatten().sort(stable=True)
+    latents, order = indices.int().flatten().sort(stable=True)  # half the digits of int64 to sort by
     starts = torch.searchsorted(latents, torch.arange(d_sae + 1, dtype=latents.dtype, device=x.device))
     pieces = len(latents) // PIECE
     sums = torch.empty(pieces, d_in, dtype=torch.float32, device=x.device)
     columns, flat = _columns(d_in), values.contiguous().flatten()
-    sizes, blocks = {"PIECE": PIECE, "PAIRS": 8, "COLUMNS": columns}, -(-d_in // columns)
+    sizes = {"PIECE": PIECE, "PAIRS": 8, "COLUMNS": columns, "num_warps": _warps(columns, x.dtype)}
+    blocks = -(-d_in // columns)
     if pieces:
         _launch("sum_pieces", (pieces, blocks), flat, latents, order, x, sums, k, d_in, *x.stride(), **sizes)
     _launch("sum_segments", (d_sae, blocks), flat, starts, order, x, sums, out, k, d_in, *x.stride(), **sizes)
     return out
+
+
+def serves(scores: Float[Tensor, "rows width"], k: int) -> bool:
+    """Whether `topk` can be used for these."""
+    if scores.device.type != "cuda" or scores.dtype.itemsize > 4 or k > MOST_K:
+        return False
+    return usable(torch.device(scores.device.type), scores.dtype) is None
 
 
 @cache
@@ -217,26 +205,13 @@ def _launch(program: str, grid: tuple[int, ...], first: Tensor, *arguments: Tens
         getattr(triton_programs, program)[grid](first, *arguments, **options)
 
 
-def _tile(x: Tensor) -> Tile:
-    """What suits a Hopper GPU; not tuned on one."""
-    few = _power_of_two(max(16, len(x)))
-    if _precision(x.dtype) == "tf32":
-        return Tile(min(128, few), 128, 32, 8, 3)
-    if x.dtype == torch.float32:  # without tensor cores
-        return Tile(min(64, few), 128, 32, 8, 2)
-    return Tile(min(128, few), 128, 64, 8, 3)
-
-
-def _precision(dtype: torch.dtype) -> str:
-    return "tf32" if dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32 else "ieee"
-
-
-def _processors(device: torch.device) -> int:
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 2
-
-
 def _columns(d_in: int) -> int:
     return min(512, max(16, _power_of_two(d_in)))
+
+
+def _warps(columns: int, dtype: torch.dtype) -> int:
+    """As many as read a row with 16 bytes a thread: more would share out the pairs too, and exchange their sums."""
+    return max(1, min(4, columns * dtype.itemsize // (16 * 32)))
 
 
 def _power_of_two(number: int) -> int:

@@ -11,7 +11,7 @@ import triton.language as tl
 
 NO_KEY = tl.constexpr(-(2**63))
 NO_SCORE = tl.constexpr(-(2**31))
-NO_MORE = tl.constexpr(2**31 - 1)
+LARGEST_SCORE = tl.constexpr(2**31 - 1)
 NAN_SCORE = tl.constexpr(0x7FC00000)  # above infinity, as torch.topk ranks it
 LAST_LATENT = tl.constexpr(2**31 - 1)
 
@@ -25,130 +25,108 @@ def monotone(bits) -> tl.tensor:
 
 @triton.jit
 @no_type_check
-def compact(
-    keys, counts, slots, count, k, BLOCK: tl.constexpr, SORTED: tl.constexpr, CAPACITY: tl.constexpr, KEPT: tl.constexpr
-) -> tl.tensor:
-    """Leave the k best keys of each slot, in falling order and padded with NO_KEY; their k-th scores, [BLOCK]."""
-    tl.store(counts + slots, count)
-    # Other threads of this program wrote what is read here; without the barrier the read could come first.
-    tl.debug_barrier()
-    first_slot = tl.min(slots, 0)
-    places = tl.arange(0, CAPACITY)
-    kept = tl.arange(0, KEPT)
-    for first in range(0, BLOCK, SORTED):
-        some = first_slot + first + tl.arange(0, SORTED)
-        filled = places[None, :] < tl.load(counts + some, volatile=True)[:, None]
-        found = tl.load(keys + some[:, None] * CAPACITY + places[None, :], mask=filled, other=NO_KEY, volatile=True)
-        best = tl.topk(found, KEPT)
-        tl.store(keys + some[:, None] * CAPACITY + kept[None, :], best, mask=(kept < k)[None, :])
-    tl.debug_barrier()
-    kth = tl.load(keys + slots * CAPACITY + k - 1, volatile=True)
-    return tl.where(count >= k, (kth >> 32).to(tl.int32), NO_SCORE)
+def scores_of(z, latents, d_sae, MAGNITUDE: tl.constexpr) -> tl.tensor:
+    """What ranks some entries of a row, as int32; NO_SCORE behind its end."""
+    value = tl.load(z + latents, mask=latents < d_sae, other=0.0).to(tl.float32)
+    score = monotone((tl.abs(value) if MAGNITUDE else value).to(tl.int32, bitcast=True))
+    score = tl.where(value != value, NAN_SCORE, score)
+    return tl.where(latents < d_sae, score, NO_SCORE)
 
 
 @triton.jit
 @no_type_check
-def collect(z, latents, d_sae, collected, count, threshold, MAGNITUDE: tl.constexpr) -> tl.tensor:
-    """Append to each row's keys those of its z that exceed its threshold; how many keys it then has, [rows]."""
-    score = monotone((tl.abs(z) if MAGNITUDE else z).to(tl.int32, bitcast=True))
-    score = tl.where(z != z, NAN_SCORE, score)
-    # Of equal scores the first latent wins, and it came first.
-    better = (score > threshold[:, None]) & (latents < d_sae)[None, :]
-    place = count[:, None] + tl.cumsum(better.to(tl.int32), 1) - 1
-    lower = ((latents ^ LAST_LATENT).to(tl.int64) << 1)[None, :]
-    if MAGNITUDE:
-        lower = lower | (z < 0).to(tl.int64)
-    tl.store(collected + place, (score.to(tl.int64) << 32) | lower, mask=better)
-    return count + tl.sum(better.to(tl.int32), 1)
+def reaching(z, d_sae, bound, MAGNITUDE: tl.constexpr, TILE: tl.constexpr) -> tl.tensor:
+    """How many scores of a row are at least `bound`."""
+    lane = tl.arange(0, TILE)
+    total = tl.zeros([TILE], tl.int32)
+    for first in range(0, d_sae, TILE):
+        total += (scores_of(z, first + lane, d_sae, MAGNITUDE) >= bound).to(tl.int32)
+    return tl.sum(total, 0)
 
 
 @triton.jit
 @no_type_check
-def select(
-    x,
-    W,
-    b,
-    keys,
-    counts,
-    batch,
-    d_in,
-    d_sae,
-    k,
-    latents_per_split,
-    x_row,
-    x_column,
-    W_row,
-    W_column,
-    MAGNITUDE: tl.constexpr,
-    PRECISION: tl.constexpr,
-    ROWS: tl.constexpr,
-    LATENTS: tl.constexpr,
-    DEPTH: tl.constexpr,
-    CAPACITY: tl.constexpr,
-    SORTED: tl.constexpr,
-    KEPT: tl.constexpr,
-) -> None:
-    """The k best keys of a block of rows among one split of the latents.
+def kth_of_groups(z, d_sae, k, MAGNITUDE: tl.constexpr, TILE: tl.constexpr) -> tl.tensor:
+    """The k-th largest of the maxima of the groups of latents that are equal modulo TILE.
 
-    A row collects what exceeds the k-th best of what it had at the last compaction; that falls short of
-    the k best so far only by candidates that need not be sorted yet.
+    k latents at least reach it, so that no other can be among the k best; of a random row hardly more do.
     """
-    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    split = tl.program_id(1)
-    slots = (split * tl.num_programs(0) * ROWS + rows).to(tl.int64)
-    collected = keys + slots[:, None] * CAPACITY
-    x_rows = x + rows[:, None].to(tl.int64) * x_row
-    depth = tl.arange(0, DEPTH)
-    count = tl.zeros([ROWS], tl.int32)
-    threshold = tl.where(rows < batch, NO_SCORE, NO_MORE)
-    start = split * latents_per_split
-    for first in range(start, tl.minimum(start + latents_per_split, d_sae), LATENTS):
-        latents = first + tl.arange(0, LATENTS)
-        W_columns = W + latents[None, :].to(tl.int64) * W_column
-        z = tl.zeros([ROWS, LATENTS], tl.float32)
-        for d in range(0, d_in, DEPTH):
-            part = d + depth
-            x_tile = tl.load(
-                x_rows + part[None, :] * x_column, mask=(rows < batch)[:, None] & (part < d_in)[None, :], other=0.0
-            )
-            W_tile = tl.load(
-                W_columns + part[:, None].to(tl.int64) * W_row,
-                mask=(part < d_in)[:, None] & (latents < d_sae)[None, :],
-                other=0.0,
-            )
-            z = tl.dot(x_tile, W_tile, z, input_precision=PRECISION)
-        z += tl.load(b + latents, mask=latents < d_sae, other=0.0).to(tl.float32)[None, :]
-        # In two halves: the keys and places of a whole tile do not fit the registers.
-        left, right = tl.split(tl.permute(tl.reshape(z, [ROWS, 2, LATENTS // 2]), (0, 2, 1)))
-        half = first + tl.arange(0, LATENTS // 2)
-        count = collect(left, half, d_sae, collected, count, threshold, MAGNITUDE)
-        count = collect(right, half + LATENTS // 2, d_sae, collected, count, threshold, MAGNITUDE)
-        if tl.max(count, 0) > CAPACITY - LATENTS:
-            kth = compact(keys, counts, slots, count, k, ROWS, SORTED, CAPACITY, KEPT)
-            threshold = tl.where(rows < batch, kth, NO_MORE)
-            count = tl.minimum(count, k)
-    compact(keys, counts, slots, count, k, ROWS, SORTED, CAPACITY, KEPT)
+    lane = tl.arange(0, TILE)
+    most = tl.full([TILE], NO_SCORE, tl.int32)
+    for first in range(0, d_sae, TILE):
+        most = tl.maximum(most, scores_of(z, first + lane, d_sae, MAGNITUDE))
+    kth = tl.where(tl.sum((most >= 0).to(tl.int32), 0) >= k, 0, NO_SCORE)
+    bit = tl.full([], 1 << 30, tl.int32)
+    while bit > 0:
+        kth = tl.where(tl.sum((most >= kth + bit).to(tl.int32), 0) >= k, kth + bit, kth)
+        bit = bit >> 1
+    return kth
 
 
 @triton.jit
 @no_type_check
-def merge(
-    keys,
+def kth_of_row(z, d_sae, k, MAGNITUDE: tl.constexpr, TILE: tl.constexpr) -> tl.tensor:
+    """The k-th largest score, bit by bit."""
+    kth = tl.where(reaching(z, d_sae, 0, MAGNITUDE, TILE) >= k, 0, NO_SCORE)
+    bit = tl.full([], 1 << 30, tl.int32)
+    while bit > 0:
+        kth = tl.where(reaching(z, d_sae, kth + bit, MAGNITUDE, TILE) >= k, kth + bit, kth)
+        bit = bit >> 1
+    return kth
+
+
+@triton.jit
+@no_type_check
+def collect(
+    z, keys, d_sae, count, low, high, MAGNITUDE: tl.constexpr, TILE: tl.constexpr, CAPACITY: tl.constexpr
+) -> tl.tensor:
+    """Append the keys of the latents whose score is within low .. high, as far as there is room; how many there are."""
+    lane = tl.arange(0, TILE)
+    for first in range(0, d_sae, TILE):
+        latents = first + lane
+        score = scores_of(z, latents, d_sae, MAGNITUDE)
+        wanted = (score >= low) & (score <= high) & (latents < d_sae)
+        lower = (latents ^ LAST_LATENT).to(tl.int64) << 1
+        if MAGNITUDE:
+            lower = lower | (tl.load(z + latents, mask=wanted, other=0.0).to(tl.float32) < 0).to(tl.int64)
+        place = count + tl.cumsum(wanted.to(tl.int32), 0) - 1
+        tl.store(keys + place, (score.to(tl.int64) << 32) | lower, mask=wanted & (place < CAPACITY))
+        count += tl.sum(wanted.to(tl.int32), 0)
+    return count
+
+
+@triton.jit
+@no_type_check
+def topk(
+    z,
     values,
     indices,
-    slots_per_split,
-    splits,
+    keys,
+    d_sae,
     k,
+    z_row,
     MAGNITUDE: tl.constexpr,
+    TILE: tl.constexpr,
     CAPACITY: tl.constexpr,
-    CANDIDATES: tl.constexpr,
     KEPT: tl.constexpr,
 ) -> None:
-    """The k best keys of one row among those of all splits, as values and indices."""
+    """The k largest entries of one row, as values and indices: a few more than k are collected, and sorted."""
     row = tl.program_id(0).to(tl.int64)
-    candidate = tl.arange(0, CANDIDATES)
-    slots = (candidate // k) * slots_per_split + row
-    found = tl.load(keys + slots * CAPACITY + candidate % k, mask=candidate < splits * k, other=NO_KEY)
+    z += row * z_row
+    keys += row * CAPACITY
+    bound = kth_of_groups(z, d_sae, k, MAGNITUDE, TILE)
+    none = tl.full([], 0, tl.int32)
+    count = collect(z, keys, d_sae, none, bound, LARGEST_SCORE, MAGNITUDE, TILE, CAPACITY)
+    if count > CAPACITY:
+        tl.debug_barrier()
+        bound = kth_of_row(z, d_sae, k, MAGNITUDE, TILE)
+        count = collect(z, keys, d_sae, none, bound + 1, LARGEST_SCORE, MAGNITUDE, TILE, CAPACITY)
+        # Of equal scores the first latents win, and they come first.
+        count = collect(z, keys, d_sae, count, bound, bound, MAGNITUDE, TILE, CAPACITY)
+    # Other threads of this program wrote what is read here; without the barrier the read could come first.
+    tl.debug_barrier()
+    place = tl.arange(0, CAPACITY)
+    found = tl.load(keys + place, mask=place < count, other=NO_KEY, volatile=True)
     best = tl.reshape(tl.topk(found[None, :], KEPT), [KEPT])
     value = monotone((best >> 32).to(tl.int32)).to(tl.float32, bitcast=True)
     if MAGNITUDE:
