@@ -113,6 +113,14 @@ def test_sigma_of_every_firing_is_kept_where_it_is_learned() -> None:
         assert (returned is not None) is kept
 
 
+def test_the_posterior_of_a_batch_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, batches = autoencoder(sigma="learned"), []
+    compute = made.posterior
+    monkeypatch.setattr(made, "posterior", lambda x: batches.append(len(x)) or compute(x))
+    observed(made, batch=16)
+    assert batches == [16, 16, 8]
+
+
 def test_what_never_fires_has_no_changes() -> None:
     made = autoencoder(sigma=0.1)
     made.b_enc[4] = -1e6
