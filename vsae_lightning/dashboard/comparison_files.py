@@ -25,11 +25,12 @@ MEANINGS = {
     "mean changes": "share of its firings, with sampling or without, that are there with one of both alone; mean over "
     "the features that fire",
 }
-PerFeature = Float[np.ndarray, " d_sae"]
 
 
 def write_comparison(
-    write: Write, compared: Compared, predicate_f1: tuple[PerFeature | None, PerFeature | None] = (None, None)
+    write: Write,
+    compared: Compared,
+    predicate_f1: tuple[Float[np.ndarray, " d_sae"] | None, Float[np.ndarray, " d_other"] | None] = (None, None),
 ) -> None:
     """Write `compare`.
 
@@ -87,7 +88,7 @@ def _map(compared: Compared) -> dict[str, Any]:
     }
 
 
-def _measured(observation: Observation, predicate_f1: PerFeature | None) -> dict[str, float | None]:
+def _measured(observation: Observation, predicate_f1: Float[np.ndarray, " d_sae"] | None) -> dict[str, float | None]:
     """What a run is on its own, by the names of `MEANINGS`."""
     density, living = observation.density, observation.firings.counts > 0
     found: dict[str, float | None] = {
