@@ -43,7 +43,7 @@ def test_of_a_known_dictionary() -> None:
     ratio, apart, clusters = numbers(data(0).dictionary)
     assert ratio == pytest.approx(1, abs=0.05)
     assert apart < 0.1
-    assert clusters.found != CLUSTERS
+    assert clusters.count != CLUSTERS
     assert clusters.share < 0.5
 
 

@@ -28,7 +28,7 @@ class Number(NamedTuple):
 class Clusters(NamedTuple):
     """How many there are, and the share of points that are in one."""
 
-    found: int
+    count: int
     share: float
 
 
@@ -70,12 +70,12 @@ def map_numbers(
         ),
         Number(
             "clusters on the map",
-            on_map.found,
+            on_map.count,
             f"that HDBSCAN finds on the map, of at least {least_cluster(len(drawn))} points each",
         ),
         Number(
             "clusters before the map",
-            before.found,
+            before.count,
             f"that HDBSCAN finds by the distances that the map was drawn from, of at least {size} points each{taken}",
         ),
         Number(
