@@ -31,8 +31,17 @@ def test_no_sequence_or_too_many_is_refused(run: Path, tokens: int) -> None:
 
 def test_positions_leave_out_what_is_context_alone() -> None:
     excerpt = Excerpt(np.arange(12, dtype=np.int32).reshape(3, 4), 1, 1)
-    assert excerpt.positions(100).tolist() == [1, 2, 3, 5, 6, 7, 9, 10, 11]
-    assert excerpt.positions(4).tolist() == [1, 2, 3, 5]
+    positions = excerpt.positions(np.arange(9))
+    assert positions.tolist() == [1, 2, 3, 5, 6, 7, 9, 10, 11]
+    assert excerpt.rows_at(positions).tolist() == list(range(9))
+    assert excerpt.rows_at(np.array([11, 2])).tolist() == [8, 1]
     batches = list(excerpt.batches(2))
     assert [tokens.tolist() for tokens, _ in batches] == [[[0, 1, 2, 3], [4, 5, 6, 7]], [[8, 9, 10, 11]]]
-    assert np.concatenate([positions for _, positions in batches]).tolist() == excerpt.positions(9).tolist()
+    assert np.concatenate([positions for _, positions in batches]).tolist() == positions.tolist()
+
+
+def test_what_is_around_a_position_is_cut_at_the_ends_of_its_sequence() -> None:
+    excerpt = Excerpt(np.zeros((3, 8), dtype=np.int32), 1, 1)
+    starts, ends = excerpt.around(np.array([9, 12, 15]), before=3, after=2)
+    assert starts.tolist() == [8, 9, 12]
+    assert ends.tolist() == [12, 15, 16]

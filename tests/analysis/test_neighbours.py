@@ -30,7 +30,7 @@ def test_of_few_features_all_others_are_near() -> None:
 def test_by_firing_the_nearest_are_those_of_the_largest_jaccard(rows: int | None) -> None:
     made = dense_firings()
     found = observation_of(made)
-    positions = made.excerpt.positions(made.excerpt.rows)
+    positions = made.excerpt.positions(np.arange(made.excerpt.rows))
     fires = made.dense[positions] != 0
     pairs_per_row = (fires.sum(1) ** 2).mean()
     near = by_firing(found, 3) if rows is None else by_firing(found, 3, pairs=int((rows - 0.5) * pairs_per_row))

@@ -10,6 +10,7 @@ from torch.distributions import Normal, kl_divergence
 
 from vsae_lightning import ReLU, SparseAutoencoder, TopK
 from vsae_lightning.analysis.posterior import Posteriors, PosteriorTally
+from vsae_lightning.autoencoders.posterior import Posterior
 from vsae_lightning.autoencoders.variational import VariationalAutoencoder
 from vsae_lightning.evaluation.noise import standard_normal
 
@@ -111,6 +112,19 @@ def test_sigma_of_every_firing_is_kept_where_it_is_learned() -> None:
         assert tally is not None
         returned = tally.update(X, made.latents(X), np.arange(ROWS))
         assert (returned is not None) is kept
+
+
+def test_the_posterior_of_a_batch_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = autoencoder(sigma="learned")
+    compute, batches = made.posterior, []
+
+    def counted(x: torch.Tensor) -> Posterior:
+        batches.append(len(x))
+        return compute(x)
+
+    monkeypatch.setattr(made, "posterior", counted)
+    observed(made, batch=16)
+    assert batches == [16, 16, 8]
 
 
 def test_what_never_fires_has_no_changes() -> None:

@@ -85,3 +85,15 @@ def test_nonsense_is_refused_in_one_line(
     assert exit_.value.code == 2
     assert complaint in capfd.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_how_to_make_it_again_names_the_run_that_was_last(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run.parents[1])
+    words = ["--tokens", "32", "--maps.which", "none", "--maps.samples", "0"]
+    main(["analyze", "last", "--against", "last", "--output", str(tmp_path / "report"), *words])
+    again = read_data(tmp_path / "report", "overview")["reproduce"][-1]
+    place = f"lightning_logs/{run.name}"
+    assert again.startswith(f"vsae analyze {place} ")
+    assert f"--against {place} " in again

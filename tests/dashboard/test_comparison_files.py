@@ -65,3 +65,11 @@ def test_numbers_side_by_side(written: dict[str, Any]) -> None:
 def test_two_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
     write_comparison(writer(tmp_path), compare(all_alive(OTHER), all_alive(OTHER), Comparison()))
     assert read_data(tmp_path, "compare")["names"] == ["run", "run (the other)"]
+
+
+def test_dictionaries_of_two_widths_each_have_their_predicates(tmp_path: Path) -> None:
+    compared = compare(all_alive(ONE), all_alive(OTHER), Comparison())
+    write_comparison(writer(tmp_path), compared, (np.array([0.5, 0.25, np.nan, np.nan]), np.array([0.125, np.nan])))
+    numbers = {number["name"]: number for number in read_data(tmp_path, "compare")["numbers"]}
+    f1 = numbers["mean predicate F1"]
+    assert (f1["mine"], f1["other"]) == (0.375, 0.125)

@@ -165,7 +165,7 @@ def test_a_feature_that_fails_is_passed_over_and_asked_again_next_time(report: P
         assert "1 not answered" in said
         assert "content filter" in said
         assert "budget" not in said
-        assert set(read_data(report, "scores")["features"]) == {"1", "2"}
+        assert set(read_data(report, "scores")["features"]) == {"0", "1"}  # 2 is asked about first
         assert "3 of 3 features, 500 tokens" in run(report, served)
     assert set(read_data(report, "scores")["features"]) == {"0", "1", "2"}
 
@@ -256,7 +256,7 @@ def test_sending_stops_at_the_budget_and_goes_on(report: Path) -> None:
         assert len(served.requests) == 9  # 8 * 2,000 and an estimate are within 17,000, 9 * 2,000 are not
         assert "1 of 3 features" in said
         assert "stopped at scoring.budget_tokens" in said
-        assert set(read_data(report, "scores")["features"]) == {"0"}
+        assert set(read_data(report, "scores")["features"]) == {"2"}  # the first of them in random order
         assert "3 of 3 features" in run(report, served)
         assert len(served.requests) == 3 * PER_FEATURE
 

@@ -42,7 +42,7 @@ def dense_firings(
     dense = (dense * (random.choice([-1, 1], dense.shape) if signed else 1)).astype(np.float32)
     dense[np.arange(positions) % context_length < first_offset] = 0
     sigma = random.random(dense.shape, dtype=np.float32)
-    firings, read = Firings(d_sae), excerpt.positions(positions)
+    firings, read = Firings(d_sae), excerpt.positions(np.arange(excerpt.rows))
     for first in range(0, len(read), batch):
         where = read[first : first + batch]
         firings.add(where, DenseLatents(torch.from_numpy(dense[where])), torch.from_numpy(sigma[where]))
@@ -53,7 +53,7 @@ def observation_of(made: DenseFirings) -> Observation:
     """As if an autoencoder with decoder rows of length 2 had done that; there is no language model."""
     autoencoder = SparseAutoencoder(4, made.dense.shape[1], TopK(k=2), decoder="free", decoder_norm=2.0)
     subject = Subject("made", Path(), autoencoder, Provenance("bundled", "blocks.0.hook_resid_post"))
-    read = made.dense[made.excerpt.positions(made.excerpt.rows)]
+    read = made.dense[made.excerpt.positions(np.arange(made.excerpt.rows))]
     return Observation(
         subject, made.excerpt, made.firings, np.bincount((read != 0).sum(1)), 0.5, None, np.ones(len(read))
     )

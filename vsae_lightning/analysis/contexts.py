@@ -97,9 +97,7 @@ def _windows(
 ) -> list[Context]:
     """Around the events at `places`."""
     peaks = events.positions[places].astype(np.int64)
-    firsts = peaks - peaks % excerpt.context_length
-    starts = np.maximum(firsts, peaks - wanted.before)
-    ends = np.minimum(firsts + excerpt.context_length, peaks + wanted.after + 1)
+    starts, ends = excerpt.around(peaks, wanted.before, wanted.after)
     inside = np.searchsorted(events.positions, np.stack([starts, ends], 1))
     sigmas = [None] * len(places) if events.sigma is None else events.sigma[places].tolist()
     numbers = (column.tolist() for column in (intervals, starts, ends, peaks))

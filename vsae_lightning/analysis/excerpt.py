@@ -57,10 +57,23 @@ class Excerpt:
         """How many activations are read."""
         return len(self.tokens) * (self.context_length - self.first_offset)
 
-    def positions(self, rows: int) -> Int[np.ndarray, " rows"]:
-        """Those of the first activations that are read, rising."""
-        row, offset = np.divmod(np.arange(min(rows, self.rows)), self.context_length - self.first_offset)
-        return row * self.context_length + self.first_offset + offset
+    def positions(self, rows: Int[np.ndarray, " some"]) -> Int[np.ndarray, " some"]:
+        """Where activations are, by their number among those that are read."""
+        sequence, offset = np.divmod(rows, self.context_length - self.first_offset)
+        return sequence * self.context_length + self.first_offset + offset
+
+    def rows_at(self, positions: Int[np.ndarray, " some"]) -> Int[np.ndarray, " some"]:
+        """The other way round: the numbers of the activations at positions, which are read."""
+        sequence, offset = np.divmod(positions, self.context_length)
+        return sequence * (self.context_length - self.first_offset) + offset - self.first_offset
+
+    def around(
+        self, positions: Int[np.ndarray, " some"], before: int, after: int
+    ) -> tuple[Int[np.ndarray, " some"], Int[np.ndarray, " some"]]:
+        """The first position of so many tokens before and after each, and that behind the last; cut at the ends of its
+        sequence."""
+        first = positions - positions % self.context_length
+        return np.maximum(first, positions - before), np.minimum(first + self.context_length, positions + after + 1)
 
     def batches(
         self, sequences: int

@@ -142,8 +142,7 @@ def map_positions(observation: Observation, options: Maps) -> Int[np.ndarray, " 
     chosen = np.arange(excerpt.rows)
     if len(chosen) > options.max_rows:
         chosen = np.sort(np.random.default_rng(options.seed).choice(len(chosen), options.max_rows, replace=False))
-    sequence, offset = np.divmod(chosen, excerpt.context_length - excerpt.first_offset)
-    return sequence * excerpt.context_length + offset + excerpt.first_offset
+    return excerpt.positions(chosen)
 
 
 def mapped_features(

@@ -46,8 +46,9 @@ def by_firing(observation: Observation, count: int = 10, pairs: int = PAIRS) -> 
     """
     l0 = np.arange(len(observation.l0), dtype=np.float64)
     pairs_per_row = (observation.l0 * l0**2).sum() / observation.excerpt.rows
-    rows = int(pairs / max(pairs_per_row, 1)) + 1
-    values = observation.firings.matrix(np.arange(observation.firings.d_sae), observation.excerpt.positions(rows))
+    rows = min(int(pairs / max(pairs_per_row, 1)) + 1, observation.excerpt.rows)
+    positions = observation.excerpt.positions(np.arange(rows))
+    values = observation.firings.matrix(np.arange(observation.firings.d_sae), positions)
     values.data = np.ones(len(values.data), dtype=np.int32)
     jaccards, nearest = nearest_by_jaccard(values.T.tocsr(), count)
     return Neighbours(nearest, jaccards)

@@ -15,6 +15,8 @@ from vsae_lightning.evaluation.held_out import ROWS
 from vsae_lightning.evaluation.subject import Subject
 from vsae_lightning.metrics import ExplainedVariance
 
+DENSE = 0.1  # a dense feature fires in more of the rows
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -42,6 +44,16 @@ class Observation:
     def density(self) -> Float[np.ndarray, " d_sae"]:
         """The share of rows in which each latent fires."""
         return self.firings.counts / self.excerpt.rows
+
+    @property
+    def dense(self) -> int:
+        """How many features are dense: fire in over 10 % of the rows."""
+        return int((self.density > DENSE).sum())
+
+    @property
+    def mean_l0(self) -> float:
+        """Active latents per row."""
+        return float(self.firings.counts.sum() / self.excerpt.rows)
 
 
 @torch.no_grad()

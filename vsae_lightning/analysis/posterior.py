@@ -60,12 +60,13 @@ class PosteriorTally:
         self, x: Float[Tensor, "rows d_in"], latents: Latents, positions: Int[np.ndarray, " rows"]
     ) -> Float[Tensor, "rows d_sae"] | None:
         """Take in a batch; returns sigma where it is learned, so another one in every row."""
-        mean, sigma, *_ = self.autoencoder.posterior(x)
-        sigma = torch.as_tensor(sigma, device=mean.device).expand_as(mean)
+        posterior = self.autoencoder.posterior(x)
+        mean = posterior.mean
+        sigma = torch.as_tensor(posterior.sigma, device=mean.device).expand_as(mean)
         self._sigma += sigma.sum(0, dtype=torch.float64)
         kl = 0.5 * (mean.square() + sigma.square() - 1) - sigma.log()
         self._kl += kl.sum(0, dtype=torch.float64)
-        sampled = sampled_latents(self.autoencoder, "sample", self.seed, x, self._rows)
+        sampled = sampled_latents(self.autoencoder, "sample", self.seed, x, self._rows, posterior)
         self._compare(ActiveSets.of(latents), ActiveSets.of(sampled))
         self._rows += len(x)
         return sigma if self.autoencoder.sigma == "learned" else None

@@ -51,14 +51,14 @@ def sample_map(observation: Observation, options: Maps) -> Samples | None:
     chance = np.random.default_rng(options.seed)
     positions = np.sort(chance.choice(among, min(options.samples, len(among)), replace=False))
     firing = np.flatnonzero(observation.firings.counts)
+    latents = observation.firings.matrix(firing, positions)
+    there = np.diff(latents.indptr) > 0  # what fires in none of these rows adds nothing
+    firing, latents = firing[there], latents[there].T.tocsr()
     if len(firing) < FEWEST:
         return None
-    latents = observation.firings.matrix(firing, positions).T.tocsr()
     origin = map_origin(Points(_components(latents, options.seed)), options)
     drawn = tsne_map(origin, options.perplexity, options.seed)
     cluster = k_means(drawn, options.seed)
-    sequence, offset = np.divmod(positions, excerpt.context_length)
-    row = sequence * (excerpt.context_length - excerpt.first_offset) + offset - excerpt.first_offset
     perplexity = min(options.perplexity, (len(positions) - 1) // 3)
     how = (
         f"latents of {len(positions):,} random rows; their first {origin.components.shape[1]} principal components; "
@@ -70,8 +70,8 @@ def sample_map(observation: Observation, options: Maps) -> Samples | None:
         positions,
         drawn,
         cluster,
-        observation.norms[row],
-        sequence < excerpt.held_out,
+        observation.norms[excerpt.rows_at(positions)],
+        positions // excerpt.context_length < excerpt.held_out,
         _strongest(latents, firing),
         map_numbers(origin, drawn, cluster, options.seed),
     )

@@ -35,11 +35,7 @@ def random_windows(firings: Firings, excerpt: Excerpt, wanted: Contexts, count: 
         seed: Of the choice.
     """
     chosen = np.random.default_rng(seed).choice(excerpt.rows, min(count, excerpt.rows), replace=False, shuffle=False)
-    sequence, row = np.divmod(np.sort(chosen), excerpt.context_length - excerpt.first_offset)
-    first = sequence * excerpt.context_length
-    middle = first + excerpt.first_offset + row
-    starts = np.maximum(first, middle - wanted.before)
-    ends = np.minimum(first + excerpt.context_length, middle + wanted.after + 1)
+    starts, ends = excerpt.around(excerpt.positions(np.sort(chosen)), wanted.before, wanted.after)
     firing = {}
     for latent in np.flatnonzero(firings.counts).tolist():
         where = np.flatnonzero(_fires(firings.of(latent).positions, starts, ends))

@@ -15,14 +15,13 @@ from vsae_lightning.analysis.observation import observe
 from vsae_lightning.commands.options import command_line
 from vsae_lightning.commands.progress import console_of_log, tracking
 from vsae_lightning.commands.subjects import open_subject, path_of
-from vsae_lightning.dashboard.report import Analysed, Shown, key_of_report, write_report
+from vsae_lightning.dashboard.report import Analysed, Shown, key_of_report, replacing_report, write_report
 from vsae_lightning.dashboard.selection import selected
 from vsae_lightning.errors import InputError
 from vsae_lightning.evaluation.results import weights_digest
 from vsae_lightning.evaluation.subject import Subject
 from vsae_lightning.explanation.report_scores import score_report
 from vsae_lightning.explanation.settings import Scoring
-from vsae_lightning.files import replacing_tree
 from vsae_lightning.runs import place_of
 
 FOLDER = "report"
@@ -57,7 +56,8 @@ def analyze(
         member: Which member of an ensemble.
         against: Another run, or RUN:MEMBER of an ensemble, to compare with: of the same model and hook.
         score: Have a language model explain and score features, as `scoring` says.
-        output: Where the report goes; None: `report` in the run's folder, of a member `report/MEMBER`.
+        output: Where the report goes, in place of another report only; None: `report` in the run's folder, of a
+            member `report/MEMBER`.
         force: Compute anew what is there already.
         device: Where to compute.
         model_name: The language model, where it is not found under the name that the training knew it by.
@@ -71,24 +71,25 @@ def analyze(
     if score:
         scoring.endpoint()  # what is missing is told before the text is read
     # Scores are added to a report, and a key must not be in one.
-    of_report = {**locals(), "score": False, "scoring": Scoring(), "force": False}
-    command = command_line(analyze, "analyze", of_report)
+    of_report = {**locals(), "run": str(path_of(run)), "score": False, "scoring": Scoring(), "force": False}
     changes = {"model_name": model_name, "hook_name": hook_name, "cache_dir": cache_dir}
     subject = open_subject(run, member, device, **changes)
     places, subjects = [(path_of(run), member)], [subject]
     if against:
-        places.append(place_of(against))
-        subjects.append(_open_other(against, device, **changes))
-    folder = Path(output) if output else default_folder(subject, member)
+        (place, its), other = _open_other(against, device, **changes)
+        places.append((place, its))
+        subjects.append(other)
+        of_report["against"] = f"{place}:{its}" if its else str(place)  # `last` is another one later
+    command = command_line(analyze, "analyze", of_report)
+    folder = (Path(output) if output else default_folder(subject, member)).resolve()
     shown = Shown(selected(features, subject.autoencoder.d_sae), contexts, maps, comparison)
     key = _key(subjects, tokens, shown)
     console = console_of_log()
     if not force and key_of_report(folder) == key:
         print(f"done before: {folder / 'index.html'}")
     else:
-        excerpt = Excerpt.of(subject, tokens)
-        with tracking("analyze", console) as track, replacing_tree(folder) as temporary:
-            observed = observe(subjects, excerpt, track)
+        with tracking("analyze", console) as track, replacing_report(folder) as temporary:
+            observed = observe(subjects, Excerpt.of(subject, tokens), track)
             mine, *others = (Analysed(*place, observation) for place, observation in zip(places, observed, strict=True))
             write_report(temporary, mine, others[0] if others else None, shown, command, key, track)
         print(f"report: {folder / 'index.html'}")
@@ -110,9 +111,10 @@ def _key(subjects: list[Subject], tokens: int, shown: Shown) -> str:
     return hashlib.sha256(json.dumps([*decides, subjects[0].tokens.key], default=str).encode()).hexdigest()
 
 
-def _open_other(against: str, device: str, **changes: str | None) -> Subject:
-    place, member = place_of(against)
+def _open_other(against: str, device: str, **changes: str | None) -> tuple[tuple[Path, str | None], Subject]:
+    """Where it is and which member, and the autoencoder."""
     try:
-        return open_subject(str(place), member, device, **changes)
+        place, member = place_of(against)
+        return (place, member), open_subject(str(place), member, device, **changes)
     except InputError as error:
         raise InputError(f"against is {against!r}: {error}") from None

@@ -6,10 +6,9 @@ import numpy as np
 from jaxtyping import Float
 
 from vsae_lightning.analysis.matching import FLOOR, Compared, Living
-from vsae_lightning.analysis.observation import Observation
+from vsae_lightning.analysis.observation import DENSE, Observation
 from vsae_lightning.dashboard.data_files import Write
 
-DENSE = 0.1
 MEANINGS = {
     "explained variance": "1 - sum |x - x_hat|^2 / sum |x - mean|^2",
     "L0": "features that fire in a row, mean over rows",
@@ -25,11 +24,12 @@ MEANINGS = {
     "mean changes": "share of its firings, with sampling or without, that are there with one of both alone; mean over "
     "the features that fire",
 }
-PerFeature = Float[np.ndarray, " d_sae"]
 
 
 def write_comparison(
-    write: Write, compared: Compared, predicate_f1: tuple[PerFeature | None, PerFeature | None] = (None, None)
+    write: Write,
+    compared: Compared,
+    predicate_f1: tuple[Float[np.ndarray, " d_sae"] | None, Float[np.ndarray, " d_other"] | None] = (None, None),
 ) -> None:
     """Write `compare`.
 
@@ -87,16 +87,16 @@ def _map(compared: Compared) -> dict[str, Any]:
     }
 
 
-def _measured(observation: Observation, predicate_f1: PerFeature | None) -> dict[str, float | None]:
+def _measured(observation: Observation, predicate_f1: Float[np.ndarray, " d_sae"] | None) -> dict[str, float | None]:
     """What a run is on its own, by the names of `MEANINGS`."""
     density, living = observation.density, observation.firings.counts > 0
     found: dict[str, float | None] = {
         "explained variance": observation.explained_variance,
-        "L0": float(density.sum()),
+        "L0": observation.mean_l0,
         "features": len(density),
         "alive": int(living.sum()),
         "alive fraction": float(living.mean()),
-        "dense": int((density > DENSE).sum()),
+        "dense": observation.dense,
         "median density": float(np.median(density[living])),
     }
     if predicate_f1 is not None and not np.isnan(predicate_f1).all():

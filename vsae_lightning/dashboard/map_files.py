@@ -72,16 +72,19 @@ def _samples(samples: Samples, maps: list[FeatureMap], excerpt: Excerpt) -> dict
         "y": samples.drawn[:, 1],
         "cluster": samples.cluster,
         "colours": colours,
-        "contexts": [_context(position, excerpt) for position in samples.positions.tolist()],
+        "contexts": _contexts(samples, excerpt),
         "features": samples.strongest,
         "numbers": _numbers(samples.numbers),
     }
 
 
-def _context(position: int, excerpt: Excerpt) -> dict[str, Any]:
-    sequence, offset = divmod(position, excerpt.context_length)
-    start = max(0, offset - AROUND)
-    return {"tokens": excerpt.tokens[sequence, start : offset + AROUND + 1], "at": offset - start}
+def _contexts(samples: Samples, excerpt: Excerpt) -> list[dict[str, Any]]:
+    text, positions = excerpt.tokens.ravel(), samples.positions
+    starts, ends = excerpt.around(positions, AROUND, AROUND)
+    return [
+        {"tokens": text[start:end], "at": at}
+        for start, end, at in zip(starts.tolist(), ends.tolist(), (positions - starts).tolist(), strict=True)
+    ]
 
 
 def _colour(key: str, name: str, kind: str, values: Any) -> dict[str, Any]:

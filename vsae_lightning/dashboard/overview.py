@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import yaml
 
-from vsae_lightning.analysis.observation import Observation
+from vsae_lightning.analysis.observation import DENSE, Observation
 from vsae_lightning.analysis.training_usage import TrainingUsage
 from vsae_lightning.autoencoders.variational import VariationalAutoencoder
 from vsae_lightning.comparison.curves import Curve, read_curves
@@ -23,7 +23,6 @@ from vsae_lightning.metrics.sparsity import density_histogram
 from vsae_lightning.origin import read_json
 from vsae_lightning.versions import versions
 
-DENSE = 0.1  # a dense feature fires in more of the rows
 HERE = "this report"
 COMMANDS = {"test": "vsae test", "validate": "vsae validate", "fit": "vsae fit, the validation split"}
 FACTS = (
@@ -101,15 +100,19 @@ def overview(
     subject = observation.subject
     entry = entry_of(place, member)
     density = density_histogram(torch.from_numpy(observation.density))
-    dense = int((observation.density > DENSE).sum())
     config = subject.folder / "config.yaml"
     refit = [shlex.join(["vsae", "fit", "--config", str(config)])] if config.is_file() else []
     return {
         "run": _facts(observation, entry, usage),
         "text": _text(observation),
-        "numbers": [*_numbers(observation, dense, predicates), *_recorded(entry.values)],
+        "numbers": [*_numbers(observation, predicates), *_recorded(entry.values)],
         "curves": _curves(read_curves(subject.folder, subject.training, ("train", "val"), DRAWN), member),
-        "density": {"edges": density.edges, "counts": density.counts, "dead": density.never, "dense": dense},
+        "density": {
+            "edges": density.edges,
+            "counts": density.counts,
+            "dead": density.never,
+            "dense": observation.dense,
+        },
         "l0": {"values": np.flatnonzero(observation.l0), "counts": observation.l0[observation.l0 > 0]},
         "config": yaml.safe_dump(subject.training, sort_keys=False, allow_unicode=True) if subject.training else "",
         "reproduce": [printable(line) for line in (*refit, command)],
@@ -153,15 +156,15 @@ def _text(observation: Observation) -> dict[str, int]:
     }
 
 
-def _numbers(observation: Observation, dense: int, predicates: float | None) -> list[Number]:
+def _numbers(observation: Observation, predicates: float | None) -> list[Number]:
     """Those of the pass over the text."""
-    density, l0 = observation.density, observation.l0
+    density = observation.density
     found = [
         ("explained_variance", "explained variance", observation.explained_variance, "fraction of the variance"),
-        ("l0", "L0", float(np.arange(len(l0)) @ l0 / l0.sum()), "active features per token"),
+        ("l0", "L0", observation.mean_l0, "active features per token"),
         ("alive_fraction", "alive", float((density > 0).mean()), "fraction of the features that fired at all"),
         ("dead", "dead", int((density == 0).sum()), "features that never fired"),
-        ("dense", "dense", dense, f"features that fire in over {DENSE:.0%} of the rows"),
+        ("dense", "dense", observation.dense, f"features that fire in over {DENSE:.0%} of the rows"),
         ("predicate_f1", "mean predicate F1", predicates, "of the best simple statement about tokens of each feature"),
     ]
     return [

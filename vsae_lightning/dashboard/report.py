@@ -1,6 +1,8 @@
 """The folder that `vsae analyze` writes."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -13,13 +15,15 @@ from vsae_lightning.analysis.observation import Observation
 from vsae_lightning.analysis.predicates import Predicate, f1_column, mean_f1, predicates
 from vsae_lightning.analysis.training_usage import TrainingUsage
 from vsae_lightning.dashboard.comparison_files import write_comparison
-from vsae_lightning.dashboard.data_files import Write, read_data, writer
+from vsae_lightning.dashboard.data_files import DATA, Write, read_data, writer
 from vsae_lightning.dashboard.feature_files import write_features
 from vsae_lightning.dashboard.map_files import write_maps
 from vsae_lightning.dashboard.overview import manifest, overview
 from vsae_lightning.dashboard.vocabulary import vocabulary
 from vsae_lightning.dashboard.window_files import write_windows
+from vsae_lightning.errors import InputError
 from vsae_lightning.evaluation.evaluation import Track
+from vsae_lightning.files import remove_leftovers, replacing_tree
 
 PAGES = "vsae_lightning.dashboard"
 OTHER = "other/"
@@ -75,21 +79,45 @@ def write_report(
         command: What made the report.
         key: A hash of all that it depends on, see `key_of_report`.
         track: Shows how far it is.
+
+    Raises:
+        InputError: As `compare` and `write_maps`.
     """
     write = new_report(folder)
     observation = mine.observation
+    # Before all that takes long: what cannot be compared is refused.
+    compared = None if other is None else compare(observation, other.observation, shown.comparison)
     texts = vocabulary(observation.subject.model.tokenizer)
     write("vocabulary", {"tokens": texts})
     found = _write_features(write, mine, texts, shown, track)
     drawn = write_maps(write, observation, shown.maps, track)
     write_windows(write, observation.firings, observation.excerpt, shown.contexts)
-    if other is not None:
+    if other is not None and compared is not None:
         theirs = _write_features(write, other, texts, shown, track, OTHER)
-        compared = compare(observation, other.observation, shown.comparison)
         write_comparison(write, compared, (f1_column(found).values, f1_column(theirs).values))
     write("overview", overview(observation, mine.place, mine.member, mine.usage, mean_f1(found), command))
     has = manifest(observation, shown.only, **drawn._asdict(), compare=other is not None)
     write("manifest", {**has, "key": key})
+
+
+@contextmanager
+def replacing_report(folder: Path) -> Iterator[Path]:
+    """An empty folder, which takes the place of the report in `folder`, if any; what one that was killed left behind
+    is removed.
+
+    Raises:
+        InputError: What stands there is no report, so that it would be lost; or nothing can be written there.
+    """
+    is_report = (folder / DATA / "manifest.js").is_file()
+    with ExitStack() as stack:
+        try:
+            if folder.exists() and not is_report and (folder.is_file() or any(folder.iterdir())):
+                raise InputError(f"output: {str(folder)!r} is there already and is no report; give another folder.")
+            remove_leftovers(folder)
+            temporary = stack.enter_context(replacing_tree(folder))
+        except OSError as error:
+            raise InputError(f"output: {str(folder)!r} cannot be written: {error.strerror}.") from None
+        yield temporary
 
 
 def key_of_report(folder: Path) -> str | None:

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vsae_lightning.autoencoders.latents import Latents
+from vsae_lightning.autoencoders.posterior import Posterior
 from vsae_lightning.autoencoders.variational import Select, VariationalAutoencoder
 from vsae_lightning.seeding import GRANULE_ROWS, generator, granules
 
@@ -33,7 +34,12 @@ def input_noise(x: Float[Tensor, "rows d_in"], share: float, seed: int, first_ro
 
 
 def sampled_latents(
-    autoencoder: VariationalAutoencoder, select: Select, seed: int, x: Float[Tensor, "rows d_in"], first_row: int
+    autoencoder: VariationalAutoencoder,
+    select: Select,
+    seed: int,
+    x: Float[Tensor, "rows d_in"],
+    first_row: int,
+    posterior: Posterior | None = None,
 ) -> Latents:
     """Sampled as in training, sparsified as in evaluation: rows do not compete with each other, k is final.
 
@@ -43,13 +49,14 @@ def sampled_latents(
         seed: Of the noise.
         x: Activations.
         first_row: The place of the first of them in all that are read.
+        posterior: That of x, where it has been computed already.
     """
     width = autoencoder.d_in if autoencoder.covariance == "encoder" else autoencoder.d_sae
     noise = standard_normal("posterior", seed, first_row, len(x), width).to(x.device)
     if autoencoder.covariance == "encoder":
         assert not isinstance(autoencoder.sigma, str)
         return autoencoder.latents(x + autoencoder.sigma * noise)
-    posterior = autoencoder.posterior(x)
+    posterior = posterior or autoencoder.posterior(x)
     z = posterior.sample(noise)
     latents: Latents = autoencoder.sparsifier(z, z if select == "sample" else posterior.mean)
     return latents

@@ -49,7 +49,7 @@ def score_report(folder: Path, settings: Scoring, console: Console) -> None:
     console.print(f"score: {len(known)} features{seldom}; about {sum(known):,} tokens to go", highlight=False)
     _require_within(settings.budget_tokens, known)
     try:
-        asyncio.run(scorer.run([feature for feature, cost in costs.items() if cost is not None], console))
+        asyncio.run(scorer.run([feature for feature in order if costs[feature] is not None], console))
     finally:
         scorer.write()
     scorer.require_answers()
