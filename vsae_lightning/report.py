@@ -103,7 +103,10 @@ def _print(command: str, folder: Path, metrics: dict[str, float]) -> None:
         console.print(f"no validation ran; for held-out metrics: vsae test {folder}", highlight=False)
     console.print(f"run: {folder}", highlight=False)
     if command == "fit":
-        console.print(f"next: tensorboard --logdir lightning_logs\n      vsae test {folder}", highlight=False)
+        console.print(
+            f"next: tensorboard --logdir lightning_logs\n      vsae test {folder}\n      vsae analyze {folder}",
+            highlight=False,
+        )
 
 
 def _of_one(metrics: dict[str, float], title: str) -> Table:

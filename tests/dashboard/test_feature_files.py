@@ -1,5 +1,6 @@
 """What the pages of features read, against the dense latents that it is of."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,3 +141,16 @@ def test_without_a_lens_nothing_is_promoted(tmp_path: Path) -> None:
     assert read_data(tmp_path, "columns")["promoted"] == [[]] * D_SAE
     page = read_data(tmp_path, "features/0000")["features"][3]
     assert page["promoted"] == page["suppressed"] == []
+
+
+@pytest.mark.parametrize("own_text", [True, False])
+def test_only_of_its_own_text_it_is_known_what_is_held_out(own_text: bool, tmp_path: Path) -> None:
+    features = described(dense_firings(d_sae=D_SAE))
+    observation = replace(features.observation, own_text=own_text)
+    write_features(writer(tmp_path), replace(features, observation=observation), Contexts(), silent)
+    excerpt = observation.excerpt
+    contexts = [context for page in pages(tmp_path) for context in page["contexts"]]
+    assert len(contexts) > 0
+    for context in contexts:
+        expected = context["position"] < excerpt.held_out * excerpt.context_length
+        assert context["held_out"] is (expected if own_text else None)

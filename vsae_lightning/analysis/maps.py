@@ -66,7 +66,11 @@ class Maps:
         known_labels = labelled_names() if self.label_names else []
         for name in self.label_names:
             if name not in known_labels:
-                raise InputError(f"maps.labels: there is no labelled set {name!r}.{did_you_mean(name, known_labels)}")
+                known = f"{', '.join(known_labels[:3])} and {len(known_labels) - 3} more"
+                raise InputError(
+                    f"maps.labels: there is no labelled set {name!r}; there are {known}."
+                    + did_you_mean(name, known_labels)
+                )
         for name, least in (("perplexity", 2), ("seed", 0), ("min_firings", 2), ("samples", 0), ("max_rows", 100)):
             require_at_least(least, **{f"maps.{name}": getattr(self, name)})
         if not 0 <= self.min_density < 1:

@@ -1,6 +1,7 @@
 """The one pass over the text: what an autoencoder does there."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ class Observation:
         explained_variance: 1 - sum |x - x_hat|^2 / sum |x - mean|^2.
         posteriors: Of a vSAE that samples.
         norms: |x| of every row, in the order of the text.
+        own_text: Whether the excerpt is of the text that it was trained on, so that what is held out is so for it.
     """
 
     subject: Subject
@@ -39,6 +41,7 @@ class Observation:
     explained_variance: float
     posteriors: Posteriors | None
     norms: Float[np.ndarray, " rows"]
+    own_text: bool = True
 
     @property
     def density(self) -> Float[np.ndarray, " d_sae"]:
@@ -79,7 +82,7 @@ def observe(subjects: list[Subject], excerpt: Excerpt, track: Track) -> list[Obs
         for start in range(0, len(rows), ROWS):
             for tally in tallies:
                 tally.update(rows[start : start + ROWS], positions[start : start + ROWS])
-    return [tally.observation(excerpt) for tally in tallies]
+    return [tally.observation(excerpt, _text(tally.subject) == _text(first)) for tally in tallies]
 
 
 class _Tally:
@@ -101,11 +104,17 @@ class _Tally:
         self.l0 = counted
         self.norms.append(x.norm(dim=-1).cpu())
 
-    def observation(self, excerpt: Excerpt) -> Observation:
+    def observation(self, excerpt: Excerpt, own_text: bool) -> Observation:
         posteriors = None if self.posteriors is None else self.posteriors.compute()
         explained = float(self.explained.compute())
         norms = torch.cat(self.norms).numpy()
-        return Observation(self.subject, excerpt, self.firings, self.l0, explained, posteriors, norms)
+        return Observation(self.subject, excerpt, self.firings, self.l0, explained, posteriors, norms, own_text)
+
+
+def _text(subject: Subject) -> dict[str, Any]:
+    """What decides which sequences it was trained on."""
+    options = subject.provenance.options()
+    return {name: options[name] for name in ("text", "context_length", "prepend_bos", "max_tokens")}
 
 
 def _require_same_activations(one: Subject, other: Subject) -> None:

@@ -12,7 +12,7 @@ BLOCK = 2**24  # correlations that are in memory together
 POWERS = 4
 
 
-class Neighbours(NamedTuple):
+class Nearest(NamedTuple):
     """The nearest other points of every point, the nearest first.
 
     Attributes:
@@ -31,7 +31,7 @@ class Space(ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def neighbours(self, count: int) -> Neighbours:
+    def neighbours(self, count: int) -> Nearest:
         """Exact ones, so many of each point, fewer than there are points."""
 
     @abstractmethod
@@ -53,7 +53,7 @@ class Origin(NamedTuple):
     """
 
     space: Space
-    neighbours: Neighbours
+    neighbours: Nearest
     components: Float[np.ndarray, "n components"]
 
     @classmethod
@@ -81,11 +81,11 @@ class Points(Space):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def neighbours(self, count: int) -> Neighbours:
+    def neighbours(self, count: int) -> Nearest:
         from sklearn.neighbors import NearestNeighbors
 
         distances, indices = NearestNeighbors(n_neighbors=count).fit(self.rows).kneighbors()
-        return Neighbours(indices, distances)
+        return Nearest(indices, distances)
 
     def distances(self, some: Int[np.ndarray, " some"]) -> Float[np.ndarray, "some some"]:
         from sklearn.metrics import euclidean_distances
@@ -126,11 +126,11 @@ class Patterns(Space):
         products = (self._scaled[some] @ self._by_row).toarray()
         return products - np.outer(self._offsets[some], self._offsets)
 
-    def neighbours(self, count: int) -> Neighbours:
+    def neighbours(self, count: int) -> Nearest:
         step = max(1, BLOCK // len(self))
         parts = [self._neighbours(slice(first, first + step), count) for first in range(0, len(self), step)]
         indices, distances = zip(*parts, strict=True)
-        return Neighbours(np.concatenate(indices), np.concatenate(distances))
+        return Nearest(np.concatenate(indices), np.concatenate(distances))
 
     def distances(self, some: Int[np.ndarray, " some"]) -> Float[np.ndarray, "some some"]:
         few = Patterns(self._values[some])

@@ -22,12 +22,16 @@ def console_of_log() -> Console:
 
 @contextmanager
 def tracking(name: str, console: Console) -> Iterator[Track]:
-    """Bars, one for each loop of `name` that is under way; none where nobody looks."""
+    """Bars, one for each loop of `name` that is under way; in a log a line when the first of a kind begins."""
+    told: set[str] = set()
     with Progress(
         *COLUMNS, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
     ) as progress:
 
         def track(items: Iterable[Any], total: int, what: str) -> Iterator[Any]:
+            if not console.is_terminal and what not in told:
+                told.add(what)
+                console.print(f"{name}: {what} ...", highlight=False, markup=False)
             task = progress.add_task(f"{name}: {what}", total=total)
             for item in items:
                 yield item

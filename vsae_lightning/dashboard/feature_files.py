@@ -8,9 +8,9 @@ import numpy as np
 
 from vsae_lightning.analysis.columns import Column
 from vsae_lightning.analysis.contexts import Context, Contexts, contexts
-from vsae_lightning.analysis.excerpt import Excerpt
 from vsae_lightning.analysis.features import Features
 from vsae_lightning.analysis.firings import Events
+from vsae_lightning.analysis.observation import Observation
 from vsae_lightning.analysis.predicates import Predicate
 from vsae_lightning.dashboard.data_files import Write
 from vsae_lightning.evaluation.evaluation import Track
@@ -82,7 +82,7 @@ class _Pages:
             "feature": feature,
             "histogram": _histogram(events),
             "intervals": _intervals(events, self.wanted),
-            "contexts": [_context(context, observation.excerpt) for context in chosen],
+            "contexts": [_context(context, observation) for context in chosen],
             **self._lens(feature),
             "near_decoder": self.features.decoder.of(feature),
             "near_firing": self.features.firing.of(feature),
@@ -127,14 +127,16 @@ def _intervals(events: Events, wanted: Contexts) -> list[dict[str, Any]]:
     return [strongest, *others]
 
 
-def _context(context: Context, excerpt: Excerpt) -> dict[str, Any]:
+def _context(context: Context, observation: Observation) -> dict[str, Any]:
+    excerpt = observation.excerpt
+    held_out = context.peak // excerpt.context_length < excerpt.held_out
     return {
         "interval": context.interval,
         "tokens": excerpt.tokens.ravel()[context.start : context.end].tolist(),
         "at": context.peak - context.start,
         "values": _pairs(context.offsets, context.values),
         "position": context.peak,
-        "held_out": context.peak // excerpt.context_length < excerpt.held_out,
+        "held_out": held_out if observation.own_text else None,
         "sigma": context.sigma,
     }
 

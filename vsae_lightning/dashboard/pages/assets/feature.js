@@ -30,7 +30,7 @@
         report.tokens(vocabulary, tokens, { values, max, at }),
         report.element("span", { class: "unseen" }, "Fires on: ", report.element("bdi", {}, fires.join(", ")))),
       report.element("span", { class: "origin", title: `Token ${report.number(position)} of those read` },
-        held_out ? "held out" : "trained on"));
+        held_out === null ? "" : held_out ? "held out" : "trained on"));
   }
 
   function contexts(data, { intervals, contexts }) {

@@ -16,7 +16,8 @@
 
   const groups = (key, name, values) => ({ key, name, kind: "category", values });
 
-  const isKnown = ({ values }) => values.some((value) => value !== null);
+  // One value for all, such as the norm of a decoder's rows, colours nothing.
+  const isTelling = ({ values }) => new Set(values.filter((value) => value !== null)).size > 1;
 
   function columnColours({ columns }, features) {
     return columns.filter(({ key }) => key !== NOT_A_COLOUR)
@@ -30,7 +31,7 @@
     if (labels) colours.push(groups("labels", "probing label", labels));
     const tops = (i) => columns.top_tokens[features[i]];
     return {
-      x, y, colours: colours.filter(isKnown),
+      x, y, colours: colours.filter(isTelling),
       noun: "features",
       address: (i) => report.featureAddress(features[i]),
       typical: tops,
@@ -55,7 +56,7 @@
       return report.tokens(vocabulary, tokens, { values: [[at, value]], max: 2 * Math.abs(value) || 1, at });
     }
     return {
-      x, y, colours: [...colours, groups("cluster", "cluster", cluster)].filter(isKnown),
+      x, y, colours: [...colours, groups("cluster", "cluster", cluster)].filter(isTelling),
       noun: "samples",
       address: () => null,
       typical: (i) => peaks[i],
