@@ -144,7 +144,7 @@ def test_bad_members_are_named(
 BAD_COMMANDS = [
     (
         ["fitt"],
-        "unknown command 'fitt'; commands: tokenize, fit, validate, test, predict, evaluate, compare, export. "
+        "unknown command 'fitt'; commands: tokenize, fit, validate, test, predict, evaluate, analyze, compare, export. "
         "Did you mean fit",
     ),
     (["fit"], "--data, --model is missing: give --config FILE.yaml"),

@@ -81,9 +81,9 @@ def test_pairs_fall_and_rise_and_lead_to_both_pages(page: Page) -> None:
 
 
 def test_more_pairs_are_shown_when_asked_for(page: Page) -> None:
-    assert page.locator("#pairs tbody tr").count() == 25
+    expect(page.locator("#pairs tbody tr")).to_have_count(25)
     page.locator("#more-pairs").click()
-    assert page.locator("#pairs tbody tr").count() == 31
+    expect(page.locator("#pairs tbody tr")).to_have_count(31)
     assert page.locator("#more-pairs").is_hidden()
 
 
@@ -91,9 +91,9 @@ def test_contexts_of_a_pair_stand_side_by_side(page: Page, folder: Path) -> None
     page.get_by_role("button", name="Contexts of 1 and 1").click()
     sides = page.locator("#pair-sides > div")
     expect(page.locator("#pair-title")).to_be_focused()
-    assert sides.count() == 2
+    expect(sides).to_have_count(2)
     for side in (sides.nth(0), sides.nth(1)):
-        assert side.locator("li").count() == 6
+        expect(side.locator("li")).to_have_count(6)
         assert side.locator("li").nth(0).text_content() == "".join(report_data.SHOWN)
     page.wait_for_url("**pair=1-1**")
     page.goto("about:blank")
@@ -105,7 +105,7 @@ def test_contexts_of_a_pair_stand_side_by_side(page: Page, folder: Path) -> None
 def test_a_feature_without_a_page_says_so(page: Page) -> None:
     bare = report_data.BARE
     page.get_by_role("button", name=f"Contexts of {bare} and {bare}").click()
-    assert page.locator("#pair-sides").get_by_text("It has no page in this report.").count() == 2
+    expect(page.locator("#pair-sides").get_by_text("It has no page in this report.")).to_have_count(2)
 
 
 def test_the_map_tells_of_a_feature_and_its_match(page: Page) -> None:

@@ -177,6 +177,7 @@ def test_the_address_says_what_is_shown(page: Page, folder: Path) -> None:
     expect(page.get_by_role("searchbox")).to_have_value("king")
     page.get_by_role("button", name="Zoom in").click(click_count=3)
     page.wait_for_url("**at=**")
+    expect(page.locator("#in-view")).to_contain_text("features in view")
     in_view, address = page.locator("#in-view").inner_text(), page.url
     page.goto("about:blank")
     page.goto(address)
@@ -186,6 +187,7 @@ def test_the_address_says_what_is_shown(page: Page, folder: Path) -> None:
 
 
 def test_the_keyboard_moves_and_zooms(page: Page) -> None:
+    expect(page.locator("#in-view")).to_contain_text(f"{NUMBER} of {NUMBER} features in view")
     whole = page.locator("#in-view").inner_text()
     page.locator("canvas").focus()
     for _ in range(4):

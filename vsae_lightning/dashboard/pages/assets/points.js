@@ -17,7 +17,7 @@
   const groups = (key, name, values) => ({ key, name, kind: "category", values });
 
   // One value for all, such as the norm of a decoder's rows, colours nothing.
-  const isTelling = ({ values }) => new Set(values.filter((value) => value !== null)).size > 1;
+  const isTelling = ({ values }) => new Set(values).size > 1;
 
   function columnColours({ columns }, features) {
     return columns.filter(({ key }) => key !== NOT_A_COLOUR)
