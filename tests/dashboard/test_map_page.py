@@ -30,6 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(browser: Browser, folder: Path) -> Iterator[Page]:
     with watched_page(browser, folder, viewport={"width": 1280, "height": 1000}) as opened:
         visit(opened, folder, "map.html")
+        expect(opened.locator("#in-view")).to_contain_text("features in view")  # the map has come to rest
         yield opened
 
 
@@ -214,6 +215,7 @@ def test_a_finger_is_told_first_and_then_follows_a_link(browser: Browser, folder
 
 def test_text_of_a_sample_is_shown_as_it_is(page: Page, folder: Path) -> None:
     visit(page, folder, "map.html#map=samples")
+    expect(page.locator("#in-view")).to_contain_text("samples in view")
     corner = place(page.locator("canvas"), 0, 0, 39, 6)
     tip = hover(page, corner)
     assert tip.locator(".text").text_content() == "".join(report_data.SHOWN)

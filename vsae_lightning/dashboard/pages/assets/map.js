@@ -14,9 +14,12 @@
 
   /* The address. */
 
+  let address = ""; // as it was last read or written
+
   const names = () => [...manifest.has.maps, ...(manifest.has.samples ? ["samples"] : [])];
 
   function readAddress() {
+    address = window.location.hash;
     const state = report.state();
     view.map = names().includes(state.get("map")) ? state.get("map") : names()[0];
     for (const key of ["colour", "q", "group"]) view[key] = state.get(key) || "";
@@ -25,10 +28,12 @@
   }
 
   function writeAddress() {
+    if (window.location.hash !== address) return; // another one was given meanwhile, and is about to be read
     const { x, y, zoom } = scatter.view();
     const isWhole = x === 0 && y === 0 && zoom === 1;
     const at = isWhole ? "" : [x, y, zoom].map((value) => Number(value.toPrecision(4))).join(",");
     report.setState({ ...view, map: view.map === names()[0] ? "" : view.map, at });
+    address = window.location.hash;
   }
 
   /* The map. */
