@@ -35,8 +35,8 @@ def closed_form() -> VariationalAutoencoder:
 def observed(made: VariationalAutoencoder, x: torch.Tensor = X, batch: int = ROWS) -> Posteriors:
     tally = PosteriorTally.of(made)
     assert tally is not None
-    for part, positions in zip(x.split(batch), torch.arange(len(x)).split(batch), strict=True):
-        tally.update(part, made.latents(part), positions.numpy())
+    for part in x.split(batch):
+        tally.update(part, made.latents(part))
     return tally.compute()
 
 
@@ -110,7 +110,7 @@ def test_sigma_of_every_firing_is_kept_where_it_is_learned() -> None:
         made = autoencoder(sigma=sigma)
         tally = PosteriorTally.of(made)
         assert tally is not None
-        returned = tally.update(X, made.latents(X), np.arange(ROWS))
+        returned = tally.update(X, made.latents(X))
         assert (returned is not None) is kept
 
 

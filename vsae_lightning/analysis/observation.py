@@ -97,7 +97,7 @@ class _Tally:
     def update(self, x: torch.Tensor, positions: np.ndarray) -> None:
         latents = self.subject.autoencoder.latents(x)
         self.explained.update(x, self.subject.autoencoder.reconstruct(latents))
-        sigma = None if self.posteriors is None else self.posteriors.update(x, latents, positions)
+        sigma = None if self.posteriors is None else self.posteriors.update(x, latents)
         self.firings.add(positions, latents, sigma)
         counted = np.bincount(latents.active_per_row().cpu().numpy(), minlength=len(self.l0))
         counted[: len(self.l0)] += self.l0

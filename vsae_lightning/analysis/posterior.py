@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from vsae_lightning.autoencoders.base import SparseAutoencoder
@@ -56,10 +56,8 @@ class PosteriorTally:
             return cls(autoencoder)
         return None
 
-    def update(
-        self, x: Float[Tensor, "rows d_in"], latents: Latents, positions: Int[np.ndarray, " rows"]
-    ) -> Float[Tensor, "rows d_sae"] | None:
-        """Take in a batch; returns sigma where it is learned, so another one in every row."""
+    def update(self, x: Float[Tensor, "rows d_in"], latents: Latents) -> Float[Tensor, "rows d_sae"] | None:
+        """Take in a batch that follows those before it; returns sigma where it is learned, another in every row."""
         posterior = self.autoencoder.posterior(x)
         mean = posterior.mean
         sigma = torch.as_tensor(posterior.sigma, device=mean.device).expand_as(mean)
@@ -78,9 +76,7 @@ class PosteriorTally:
 
     def _compare(self, clean: ActiveSets, sampled: ActiveSets) -> None:
         d_sae = clean.shape[1]
-        places = [active.rows * d_sae + active.latents for active in (clean, sampled)]
-        shared = places[0][torch.isin(places[0], places[1], assume_unique=True)] % d_sae
         fired = torch.bincount(clean.latents, minlength=d_sae) + torch.bincount(sampled.latents, minlength=d_sae)
-        both = torch.bincount(shared, minlength=d_sae)
+        both = torch.bincount(clean.latents[clean.is_in(sampled)], minlength=d_sae)
         self._both += both
         self._either += fired - both

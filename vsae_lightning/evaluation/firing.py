@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vsae_lightning.autoencoders.latents import Latents, SparseLatents
@@ -37,8 +37,11 @@ class ActiveSets(NamedTuple):
 
     def shared(self, other: "ActiveSets") -> Int[Tensor, " rows"]:
         """How many latents are active in the same row of both."""
-        in_both = torch.isin(self._places(), other._places(), assume_unique=True)
-        return torch.bincount(self.rows[in_both], minlength=self.shape[0])
+        return torch.bincount(self.rows[self.is_in(other)], minlength=self.shape[0])
+
+    def is_in(self, other: "ActiveSets") -> Bool[Tensor, " active"]:
+        """Of each that is active, whether it is so in the same row of the other."""
+        return torch.isin(self._places(), other._places(), assume_unique=True)
 
     def jaccard(self, other: "ActiveSets") -> Float[Tensor, " rows"]:
         """|A and B| / |A or B| of each row; 1 where both are empty."""
