@@ -1,5 +1,7 @@
 """What is near stays near, equal input gives an equal map, and a missing package is told."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -29,8 +31,8 @@ def same_blob_nearest(drawn: np.ndarray, of_each: int = 20) -> bool:
 
 
 @pytest.mark.parametrize("draw", [tsne_map, umap_map])
-def test_blobs_stay_apart_and_a_map_is_the_same_again(draw: object) -> None:
-    first, second = (draw(origin(blobs()), seed=1) for _ in range(2))  # type: ignore[operator]
+def test_blobs_stay_apart_and_a_map_is_the_same_again(draw: Callable[..., np.ndarray]) -> None:
+    first, second = (draw(origin(blobs()), seed=1) for _ in range(2))
     assert first.shape == (60, 2)
     assert first.dtype == np.float32
     assert np.isfinite(first).all()
@@ -59,5 +61,5 @@ def test_four_points_have_a_map() -> None:
 
 def test_without_umap_learn_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedding, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"umap-learn is not installed: pip install 'vsae_lightning\[umap\]'"):
+    with pytest.raises(InputError, match=r"umap-learn is not installed: pip install -e '.\[umap\]'"):
         require_umap()

@@ -62,6 +62,16 @@ def tsne_map(origin: Origin, perplexity: float = 30, seed: int = 42) -> Float[np
     return np.asarray(found, dtype=np.float32)
 
 
+def tsne_settings(points: int, perplexity: float, seed: int) -> str:
+    """How `tsne_map` draws, in words."""
+    return f"t-SNE, perplexity {_perplexity(points, perplexity):g}, 1,000 iterations; seed {seed}"
+
+
+def umap_settings(points: int, seed: int) -> str:
+    """How `umap_map` draws, in words."""
+    return f"UMAP, {min(UMAP_NEIGHBOURS, points)} neighbours; seed {seed}"
+
+
 def umap_map(origin: Origin, seed: int = 42) -> Float[np.ndarray, "n 2"]:
     """UMAP (McInnes, Healy & Melville 2018) of exact neighbours, by umap-learn, on one thread; it starts as t-SNE does.
 
@@ -90,9 +100,7 @@ def umap_map(origin: Origin, seed: int = 42) -> Float[np.ndarray, "n 2"]:
 def require_umap() -> None:
     """Raise `InputError` where umap-learn is not installed."""
     if find_spec("umap") is None:
-        raise InputError(
-            "maps.which names a UMAP, and umap-learn is not installed: pip install 'vsae_lightning[umap]'."
-        )
+        raise InputError("maps.which names a UMAP, and umap-learn is not installed: pip install -e '.[umap]'.")
 
 
 def _perplexity(points: int, perplexity: float) -> float:

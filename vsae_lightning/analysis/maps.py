@@ -6,7 +6,14 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from vsae_lightning.analysis.embedding import UMAP_NEIGHBOURS, neighbours_for, require_umap, tsne_map, umap_map
+from vsae_lightning.analysis.embedding import (
+    neighbours_for,
+    require_umap,
+    tsne_map,
+    tsne_settings,
+    umap_map,
+    umap_settings,
+)
 from vsae_lightning.analysis.map_numbers import Number, gini, k_means, map_numbers
 from vsae_lightning.analysis.observation import Observation
 from vsae_lightning.analysis.spaces import Origin, Patterns, Points, Space
@@ -188,13 +195,13 @@ def _map(
     options: Maps,
 ) -> FeatureMap:
     if name.endswith("umap"):
-        drawn, by = umap_map(origin, options.seed), f"UMAP, {min(UMAP_NEIGHBOURS, len(features))} neighbours"
+        drawn, by = umap_map(origin, options.seed), umap_settings(len(features), options.seed)
     else:
         drawn = tsne_map(origin, options.perplexity, options.seed)
-        by = f"t-SNE, perplexity {min(options.perplexity, (len(features) - 1) // 3):g}, 1,000 iterations"
+        by = tsne_settings(len(features), options.perplexity, options.seed)
     cluster = k_means(drawn, options.seed)
     numbers = map_numbers(origin, drawn, cluster, options.seed) + shared
-    how = f"{_distance(name, rows)}; exact neighbours; {by}; seed {options.seed}; k-means clusters on the map"
+    how = f"{_distance(name, rows)}; exact neighbours; {by}; k-means clusters on the map"
     return FeatureMap(name, TITLES[name], how, features, drawn, cluster, numbers)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Bool, Float, Int
 
-from vsae_lightning.analysis.embedding import tsne_map
+from vsae_lightning.analysis.embedding import tsne_map, tsne_settings
 from vsae_lightning.analysis.map_numbers import Number, k_means, map_numbers
 from vsae_lightning.analysis.maps import COMPONENTS, FEWEST, FeatureMap, Maps, map_origin, map_positions
 from vsae_lightning.analysis.observation import Observation
@@ -59,11 +59,10 @@ def sample_map(observation: Observation, options: Maps) -> Samples | None:
     origin = map_origin(Points(_components(latents, options.seed)), options)
     drawn = tsne_map(origin, options.perplexity, options.seed)
     cluster = k_means(drawn, options.seed)
-    perplexity = min(options.perplexity, (len(positions) - 1) // 3)
+    by = tsne_settings(len(positions), options.perplexity, options.seed)
     how = (
         f"latents of {len(positions):,} random rows; their first {origin.components.shape[1]} principal components; "
-        f"exact neighbours; t-SNE, perplexity {perplexity:g}, 1,000 iterations; seed {options.seed}; k-means clusters "
-        "on the map"
+        f"exact neighbours; {by}; k-means clusters on the map"
     )
     return Samples(
         how,

@@ -69,7 +69,7 @@ class Scoring:
                 the package that asks is missing.
         """
         if find_spec("openai") is None:
-            raise InputError("score needs the package openai: pip install 'vsae_lightning[score]'.")
+            raise InputError("score needs the package openai: pip install -e '.[score]'.")
         url = self.url or os.environ.get(URL)
         model = self.model or os.environ.get(MODEL)
         key = self.api_key.get_secret_value() if self.api_key else os.environ.get(KEY)
