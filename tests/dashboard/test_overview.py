@@ -129,9 +129,9 @@ def test_the_manifest_says_what_there_is(observation: Observation) -> None:
     has = {"posterior": True, "maps": [], "compare": False, "scores": False, "samples": False}
     content = {"name": "version_0", "kind": "VSAE", "d_sae": 96, "has": has, "shard": 64, "detailed": None}
     assert manifest(observation) == content
-    partly = manifest(observation, detailed=[3, 5], maps=["activation"], scores=True)
+    partly = manifest(observation, detailed=[3, 5], maps=["activation"], samples=True)
     assert partly["detailed"] == [3, 5]
-    assert partly["has"] == has | {"maps": ["activation"], "scores": True}
+    assert partly["has"] == has | {"maps": ["activation"], "samples": True}
 
 
 def test_the_command_writes_it(run: Path, tmp_path: Path) -> None:

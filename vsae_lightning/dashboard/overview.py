@@ -50,22 +50,20 @@ def manifest(
     detailed: list[int] | None = None,
     maps: list[str] | None = None,
     compare: bool = False,
-    scores: bool = False,
     samples: bool = False,
 ) -> dict[str, Any]:
-    """What the report is of, and which parts it has.
+    """What the report is of, and which parts it has; scores are added to it later.
 
     Args:
         observation: What it is of.
         detailed: Those with pages of their own; None: all.
         maps: The names of those that there are.
         compare: Whether there is another run beside it.
-        scores: Whether features are explained and scored.
         samples: Whether there is a map of samples.
     """
     subject = observation.subject
     has_posterior = observation.posteriors is not None
-    has = {"posterior": has_posterior, "maps": maps or [], "compare": compare, "scores": scores, "samples": samples}
+    has = {"posterior": has_posterior, "maps": maps or [], "compare": compare, "scores": False, "samples": samples}
     return {
         "name": subject.name,
         "kind": "VSAE" if isinstance(subject.autoencoder, VariationalAutoencoder) else "SAE",
