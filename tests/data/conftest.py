@@ -1,14 +1,19 @@
-"""Data modules and trainers on the tiny model, for the tests of the data module."""
+"""Data modules and trainers on the tiny model, for the tests of the data module; and a dictionary that is known."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch import Trainer
+from torch import Tensor
 
+from known_dictionary import ROWS, STRUCTURED
 from recorder import CONTEXT, HOOK, DataModuleMaker, Recorder, TrainerMaker
 from vsae_lightning.data.datamodule import ActivationDataModule
+from vsae_lightning.data.ground_truth import KnownDictionary
+from vsae_lightning.data.synthetic import SyntheticDataModule
 from vsae_lightning.data.text import TextFiles
 
 
@@ -70,3 +75,13 @@ def ten_steps(data_module: DataModuleMaker, tmp_path_factory: pytest.TempPathFac
     )
     fit.fit(recorder, datamodule=data_module())
     return recorder
+
+
+@pytest.fixture(scope="session")
+def truth() -> KnownDictionary:
+    return SyntheticDataModule(**STRUCTURED).truth
+
+
+@pytest.fixture(scope="session")
+def drawn(truth: KnownDictionary) -> tuple[Tensor, Tensor]:
+    return truth.draw(ROWS, torch.Generator().manual_seed(0))
