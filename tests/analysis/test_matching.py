@@ -1,5 +1,7 @@
 """Features of two dictionaries, matched: a permuted copy, and a few worked out by hand."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -88,6 +90,6 @@ def test_a_dictionary_that_is_dead_is_refused() -> None:
         ({"map_features": 1}, r"comparison\.map_features is 1; it must be at least 2"),
     ],
 )
-def test_bad_settings_are_refused(options: dict[str, float], message: str) -> None:
+def test_bad_settings_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Comparison(**options)  # type: ignore[arg-type]
+        Comparison(**options)

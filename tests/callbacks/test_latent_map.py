@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from google.protobuf import text_format  # type: ignore[import-untyped]
+from google.protobuf import text_format
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.image import imread

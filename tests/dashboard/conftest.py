@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
+import map_data
 from browser import running_browser, watched_page
 from report_data import write_report
 
@@ -24,6 +25,15 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     write_report(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That of a report with maps, and with another run beside it; of 130 features too."""
+    made = tmp_path_factory.mktemp("a report") / "it's #1 100%"
+    made.mkdir()
+    map_data.write_map_report(made)
+    return made
 
 
 @pytest.fixture

@@ -4,22 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Position, expect
 
-import map_data
 import report_data
 from browser import accessibility, overflow, visit, watched_page
+from map_data import D_SAE
 
-D_SAE = 130
 MINE, OTHER = "run <b>1</b>", "run <i>2</i>"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("a report") / "it's #1 100%"  # which an address has to escape
-    made.mkdir()
-    map_data.write_map_report(made, D_SAE)
-    return made
 
 
 @pytest.fixture
@@ -29,7 +20,7 @@ def page(browser: Browser, folder: Path) -> Iterator[Page]:
         yield opened
 
 
-def position(page: Page, feature: int, run: int) -> dict[str, float]:
+def position(page: Page, feature: int, run: int) -> Position:
     """Of a feature on the map: those of this run lie at (feature, 0), the other's at (feature, 50)."""
     box = page.locator("canvas").bounding_box()
     assert box is not None
@@ -41,7 +32,7 @@ def position(page: Page, feature: int, run: int) -> dict[str, float]:
 
 
 def hover(page: Page, feature: int, run: int) -> Locator:
-    page.locator("canvas").hover(position=position(page, feature, run))  # type: ignore[arg-type]
+    page.locator("canvas").hover(position=position(page, feature, run))
     return page.locator(".tip")
 
 
@@ -118,7 +109,7 @@ def test_the_map_tells_of_a_feature_and_its_match(page: Page) -> None:
 
 
 def test_a_click_opens_the_page_of_the_right_run(page: Page, folder: Path) -> None:
-    page.locator("canvas").click(position=position(page, 12, run=1))  # type: ignore[arg-type]
+    page.locator("canvas").click(position=position(page, 12, run=1))
     page.wait_for_url(f"{folder.as_uri()}/feature.html#other/12")
 
 

@@ -5,25 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Position, expect
 
 import map_data
 import report_data
 from browser import accessibility, overflow, visit, watched_page
+from map_data import D_SAE
 
-D_SAE = 130
 NUMBER = 118
 """How many features are alive, and so on the map."""
 MEMBERS = {0: 27, 1: 33, 2: 26, 3: 32}
 """How many of them are 0, 1, 2, 3 mod 4: every tenth from 10 on is dead."""
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("a report") / "it's #1 100%"  # which an address has to escape
-    made.mkdir()
-    map_data.write_map_report(made, D_SAE)
-    return made
 
 
 @pytest.fixture
@@ -34,7 +26,7 @@ def page(browser: Browser, folder: Path) -> Iterator[Page]:
         yield opened
 
 
-def place(canvas: Locator, x: float, y: float, width: float, height: float, left: float = 0) -> dict[str, float]:
+def place(canvas: Locator, x: float, y: float, width: float, height: float, left: float = 0) -> Position:
     """Where (x, y) is on a whole map of points from (left, 0) to (left + width, height): centred, 3 % of a margin."""
     box = canvas.bounding_box()
     assert box is not None
@@ -42,18 +34,18 @@ def place(canvas: Locator, x: float, y: float, width: float, height: float, left
     return {"x": box["width"] / 2 + (x - left - width / 2) * scale, "y": box["height"] / 2 - (y - height / 2) * scale}
 
 
-def of_feature(page: Page, feature: int) -> dict[str, float]:
+def of_feature(page: Page, feature: int) -> Position:
     """Where it is on the map `activation`."""
     line = NUMBER / 8
     return place(page.locator("canvas"), feature, feature % 4 * line, D_SAE - 1, 3 * line)
 
 
-def hover(page: Page, position: dict[str, float]) -> Locator:
-    page.locator("canvas").hover(position=position)  # type: ignore[arg-type]
+def hover(page: Page, position: Position) -> Locator:
+    page.locator("canvas").hover(position=position)
     return page.locator(".tip")
 
 
-def colour(page: Page, position: dict[str, float]) -> str:
+def colour(page: Page, position: Position) -> str:
     """Of a pixel of the map, as the style sheet writes it."""
     r, g, b, _ = page.evaluate(
         """([x, y]) => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() => {
@@ -89,7 +81,7 @@ def test_the_pointer_tells_the_feature_below_it(page: Page) -> None:
 
 
 def test_a_click_opens_the_feature(page: Page, folder: Path) -> None:
-    page.locator("canvas").click(position=of_feature(page, 33))  # type: ignore[arg-type]
+    page.locator("canvas").click(position=of_feature(page, 33))
     page.wait_for_url(f"{folder.as_uri()}/feature.html#33")
 
 
@@ -206,7 +198,7 @@ def test_a_finger_is_told_first_and_then_follows_a_link(browser: Browser, folder
     phone = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
     with watched_page(browser, folder, **phone) as page:
         visit(page, folder, "map.html")
-        page.locator("canvas").tap(position=of_feature(page, 33))  # type: ignore[arg-type]
+        page.locator("canvas").tap(position=of_feature(page, 33))
         name = page.locator(".tip .name")
         told = name.inner_text()
         name.tap()
@@ -219,7 +211,7 @@ def test_text_of_a_sample_is_shown_as_it_is(page: Page, folder: Path) -> None:
     corner = place(page.locator("canvas"), 0, 0, 39, 6)
     tip = hover(page, corner)
     assert tip.locator(".text").text_content() == "".join(report_data.SHOWN)
-    page.locator("canvas").click(position=corner)  # type: ignore[arg-type]
+    page.locator("canvas").click(position=corner)
     tip.get_by_role("link", name="1", exact=True).click()
     page.wait_for_url(f"{folder.as_uri()}/feature.html#1")
 
@@ -262,7 +254,7 @@ def test_a_missing_map_is_named(browser: Browser, folder: Path, tmp_path: Path) 
 
 
 def test_a_theme_changes_the_map(page: Page) -> None:
-    corner = {"x": 3.0, "y": 3.0}
+    corner = Position(x=3.0, y=3.0)
     light = colour(page, corner)
     page.get_by_role("button", name="Dark").click()
     assert colour(page, corner) != light

@@ -94,8 +94,13 @@ def test_nothing_that_fires_has_no_rate_of_change() -> None:
 
 @pytest.mark.parametrize("rows", [1, 64, 77])
 def test_the_size_of_batches_makes_no_difference(rows: int) -> None:
-    for sparsifier, covariance in ((TopK(5), "encoder"), (TopK(5), "diagonal"), (BatchTopK(5), "diagonal")):
-        autoencoder = VariationalAutoencoder(6, 40, sparsifier, 0.3, covariance).requires_grad_(False)  # type: ignore[arg-type]
+    kinds: list[tuple[Sparsifier, Covariance]] = [
+        (TopK(5), "encoder"),
+        (TopK(5), "diagonal"),
+        (BatchTopK(5), "diagonal"),
+    ]
+    for sparsifier, covariance in kinds:
+        autoencoder = VariationalAutoencoder(6, 40, sparsifier, 0.3, covariance).requires_grad_(False)
         x = samples(200)
         whole, parts = found(autoencoder, x), found(autoencoder, x, rows=rows)
         assert parts.keys() == whole.keys() == {"clean", "noise_0", "noise_0.1", "noise_0.5", "posterior"}

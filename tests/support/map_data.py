@@ -11,12 +11,13 @@ from vsae_lightning.dashboard.data_files import Write
 
 LABEL = "<b>sport</b>"
 """A probing label, hostile too."""
+D_SAE = 130
 CLUSTERS = 4
 OTHER_SIZE = 100
 PAIRS = 90
 
 
-def write_map_report(folder: Path, d_sae: int = 130) -> Write:
+def write_map_report(folder: Path, d_sae: int = D_SAE) -> Write:
     """Of features, but for the dead, two maps; a map of samples; a comparison with a run of 100 features.
 
     On the map `activation` feature j is at (j, j mod 4) and in the cluster j mod 4. Sample 0 holds everything hostile.
