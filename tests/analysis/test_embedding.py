@@ -61,5 +61,5 @@ def test_four_points_have_a_map() -> None:
 
 def test_without_umap_learn_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedding, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"umap-learn is not installed: pip install -e '.\[umap\]'"):
+    with pytest.raises(InputError, match=r"umap-learn is not installed: pip install -e '\.\[umap\]'"):
         require_umap()

@@ -330,7 +330,7 @@ def test_a_feature_that_cannot_be_scored_is_named(report: Path, features: list[i
 
 def test_without_its_package_it_says_what_to_install(report: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
-    with pytest.raises(InputError, match=r"pip install -e '.\[score\]'"):
+    with pytest.raises(InputError, match=r"pip install -e '\.\[score\]'"):
         score_report(report, Scoring(url="http://localhost/v1", model="m"), Console())
 
 
