@@ -14,6 +14,8 @@ import torch
 import yaml
 from lightning.pytorch import Trainer
 
+import vsae_lightning as vl
+from refusals import Refusal, listing
 from vsae_lightning.cli import main
 
 SENTENCE = "the quick brown fox jumps over a lazy dog and packs my box with five dozen liquor jugs"
@@ -26,6 +28,55 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder; whatever a test makes of its input lies in it too, and so do the caches."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path
+
+
+@pytest.fixture
+def refusal(
+    desk: Path,
+    capfd: pytest.CaptureFixture[str],
+    record_property: Callable[[str, object], None],
+) -> Refusal:
+    """Runs a bad command and returns the one line that it prints, having compared the disk before and after."""
+
+    def run(arguments: list[str]) -> str:
+        before = listing(desk)
+        with pytest.raises(SystemExit) as exit_:
+            main(arguments)
+        assert exit_.value.code == 2
+        printed = capfd.readouterr().err
+        assert "Traceback" not in printed
+        lines = [line for line in printed.splitlines() if line.startswith("vsae: error: ")]
+        assert len(lines) == 1, printed
+        assert listing(desk) == before
+        message = lines[0].removeprefix("vsae: error: ").replace(str(desk), "DESK")
+        record_property("refusal", message)
+        return message
+
+    return run
+
+
+@pytest.fixture
+def load_refusal(desk: Path, record_property: Callable[[str, object], None]) -> Callable[[Path], str]:
+    """Loads a bad autoencoder and returns the message of the `InputError`, having compared the disk."""
+
+    def run(path: Path) -> str:
+        before = listing(desk)
+        with pytest.raises(vl.InputError) as error:
+            vl.load(path)
+        assert listing(desk) == before
+        message = " ".join(str(error.value).split()).replace(str(desk), "DESK")
+        record_property("refusal", message)
+        return message
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,13 @@ import os
 import signal
 import sys
 from importlib import import_module
-from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from vsae_lightning.errors import InputError, RunStopped, did_you_mean
+
+if TYPE_CHECKING:
+    from vsae_lightning.runs import NamedRun
 
 COMMANDS = {
     "tokenize": "make the token cache of a config ahead of a run: vsae tokenize --config ...",
@@ -98,11 +100,7 @@ def _run(command: str, options: list[str]) -> None:
 
         call(getattr(import_module(f"vsae_lightning.commands.{command}"), command), command, options)
         return
-    if options and not options[0].startswith("-"):
-        try:
-            options = [*_options_of_run(command, options[0]), *options[1:]]
-        except OSError as error:
-            raise InputError(f"RUN: {options[0][:100]!r} cannot be read: {error.strerror}.") from None
+    named, options = _run_argument(command, options)
     if "--model.help" in options and "--model" in options:  # jsonargparse wants the class behind .help
         options = ["--model.help", *options[options.index("--model") + 1 :][:1]]
     from vsae_lightning.config_files import read_configs
@@ -111,28 +109,36 @@ def _run(command: str, options: list[str]) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     from vsae_lightning.training import run
 
-    run(command, options)
+    run(command, options, named)
 
 
-def _options_of_run(command: str, run: str) -> list[str]:
-    """The config and the checkpoint of a run folder, or of a checkpoint in one."""
-    if command == "fit":
-        raise InputError(f"fit takes no RUN, but {run!r} was given; use --config, and --ckpt_path to resume.")
-    from vsae_lightning.runs import CHECKPOINT, LOGS, newest_trained
+def _run_argument(command: str, options: list[str]) -> "tuple[NamedRun | None, list[str]]":
+    """RUN with what the user trusts of it, and the options that are left."""
+    from vsae_lightning.runs import named_run
 
-    folder = newest_trained(LOGS) if run == "last" else Path(run)
-    checkpoint = folder / CHECKPOINT
-    if folder.is_file() or (folder / "shards.json").is_file():
-        checkpoint, folder = folder, folder.resolve().parent.parent
-        if not (folder / "config.yaml").is_file():
-            raise InputError(f"RUN: {run!r} is a file in no run folder; give a run folder, or a checkpoint in one.")
-    config = folder / "config.yaml"
-    if config.exists() and not checkpoint.exists():
-        raise InputError(f"RUN: {str(folder)!r} has no checkpoint yet; see --checkpoint.every_n_steps.")
-    for path in (folder, config, checkpoint):
-        if not path.exists():
-            raise InputError(f"RUN: {str(path)!r} does not exist; give a run folder such as lightning_logs/version_0.")
-    from vsae_lightning.trust import require_trusted_run
+    trust, trust_text, options = _trust(options)
+    if options and not options[0].startswith("-"):
+        if command in ("fit", "tokenize"):
+            raise InputError(
+                f"{command} takes no RUN, but {options[0]!r} was given; use --config, and --ckpt_path to resume."
+            )
+        return named_run(options[0], trust, trust_text), options[1:]
+    if trust or trust_text:
+        print(f"note: --trust and --trust_text are about RUN; {command} without RUN runs what its own options name")
+    return None, options
 
-    require_trusted_run(config)
-    return ["--config", str(config), "--ckpt_path", str(checkpoint)]
+
+def _trust(options: list[str]) -> tuple[list[str], bool, list[str]]:
+    """The values of `--trust`, whether there is `--trust_text`, and the other options."""
+    named, text, others = [], False, []
+    waiting = iter(options)
+    for option in waiting:
+        if option == "--trust":
+            named.append(next(waiting, ""))
+        elif option.startswith("--trust="):
+            named.append(option.partition("=")[2])
+        elif option == "--trust_text":
+            text = True
+        else:
+            others.append(option)
+    return named, text, others

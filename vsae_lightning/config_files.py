@@ -1,5 +1,6 @@
 """YAML files of settings, looked through before anything acts on them."""
 
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +13,28 @@ from vsae_lightning.errors import InputError
 MAX_BYTES = 10_000_000
 CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
 MAX_VALUES = 100_000
+PLAIN_TAGS = ("null", "bool", "int", "float", "str", "seq", "map", "merge")
+# As the parser of options reads numbers: 1e-4 is one, which YAML 1.1 takes for text.
+FLOAT = re.compile(
+    r"""^(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?
+    |[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+
+    |\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?
+    |[-+]?\.(?:inf|Inf|INF)
+    |\.(?:nan|NaN|NAN))$""",
+    re.VERBOSE,
+)
+
+
+class SettingsLoader(yaml.SafeLoader):
+    """Makes dict, list, str, int, float, bool and None, and nothing else: no dates, no bytes, no sets."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012, as PyYAML declares it
+        letter: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":float", ":value"))]
+        for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+SettingsLoader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+0123456789."))
 
 
 def read_configs(options: list[str]) -> None:
@@ -32,11 +55,11 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     text = _text(path)
     try:
-        document = yaml.compose(text, yaml.SafeLoader)
+        document = yaml.compose(text, SettingsLoader)
         if not isinstance(document, yaml.MappingNode):
             raise InputError(f"--config: {str(path)!r} {_what(document)}; give `option: value` lines.")
         _require_sensible(path, document)
-        content: dict[str, Any] = yaml.safe_load(text)
+        content: dict[str, Any] = yaml.load(text, SettingsLoader)
         _require_structure(path, content)
     except yaml.MarkedYAMLError as error:
         raise InputError(f"--config: {str(path)!r} is not YAML: {_complaint(error)}.") from None
@@ -83,6 +106,8 @@ def _require_sensible(path: Path, document: yaml.Node) -> None:
         count += 1
         if count > MAX_VALUES or depth > 100:
             raise InputError(f"--config: {str(path)!r} unfolds to too many values (&anchors and *aliases of it).")
+        if node.tag.removeprefix("tag:yaml.org,2002:") not in PLAIN_TAGS:
+            raise InputError(f"--config: {str(path)!r} holds a value tagged {node.tag!r}; give plain values.")
         if isinstance(node, yaml.MappingNode):
             _require_each_once(path, node)
             waiting += [(child, depth + 1) for pair in node.value for child in pair]
@@ -93,6 +118,8 @@ def _require_sensible(path: Path, document: yaml.Node) -> None:
 def _require_each_once(path: Path, mapping: yaml.MappingNode) -> None:
     lines: dict[str, int] = {}
     for key, _ in mapping.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise InputError(f"--config: {str(path)!r} has a list or a mapping as a name; give `option: value` lines.")
         name, line = str(key.value), key.start_mark.line + 1
         if name in lines and name != "<<":
             raise InputError(f"--config: {str(path)!r} has {name!r} twice, in lines {lines[name]} and {line}.")

@@ -1,5 +1,6 @@
 """Autoencoders from disk, of whatever origin: our runs, checkpoints and exports, and other libraries' folders."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -10,11 +11,17 @@ from vsae_lightning.autoencoders.base import SparseAutoencoder
 from vsae_lightning.errors import InputError
 from vsae_lightning.interop import dictionary_learning, saelens, sparsify
 from vsae_lightning.origin import Origin, origin_of_run, read_json
+from vsae_lightning.trust import trusted_packages
 
 FOREIGN = (saelens, dictionary_learning, sparsify)
 
 
-def load(path: str | Path, device: str | torch.device = "cpu", member: str | None = None) -> SparseAutoencoder:
+def load(
+    path: str | Path,
+    device: str | torch.device = "cpu",
+    member: str | None = None,
+    trust: str | Sequence[str] = (),
+) -> SparseAutoencoder:
     """The autoencoder of a run or an export, in the units of the raw activations, frozen and in eval mode.
 
     No language model is loaded, no code of the file is executed, and the library that made it need not be there.
@@ -25,15 +32,16 @@ def load(path: str | Path, device: str | torch.device = "cpu", member: str | Non
             sparsify (TopK; the folder of a hookpoint) wrote.
         device: Where the weights go.
         member: Which member of an ensemble; None for what is none.
+        trust: Import names of packages of yours, such as ["mine"], whose classes the file may name: their code runs.
 
     Raises:
         InputError: Nothing is there, it is torn, or no autoencoder that can be expressed here, or an ensemble has no
-            such member.
+            such member; or a class is of a package that is not trusted.
     """
-    path = Path(path)
+    path, packages = Path(path), trusted_packages(trust)
     library = _library(path)
     if library is None:
-        return storage.load(path, device, member)
+        return storage.load(path, device, member, packages)
     if member is not None:
         raise InputError(f"member is {member!r}, but {path} is no ensemble; leave it out.")
     autoencoder: SparseAutoencoder = library.read(path)

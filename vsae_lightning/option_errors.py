@@ -13,6 +13,7 @@ from vsae_lightning.autoencoders.sparsifiers import Sparsifier
 from vsae_lightning.data.text import TextSource
 from vsae_lightning.errors import did_you_mean
 from vsae_lightning.modules.base import AutoencoderModule
+from vsae_lightning.trust import PACKAGES
 
 BASES = {
     "model": LightningModule,
@@ -31,6 +32,12 @@ def explain(message: str, command: str, options: list[str]) -> str:
     message = " ".join(message.split())
     if needing := re.search(r"class_path '([\w.]+)': the following arguments are required: ([\w, ]+)", message):
         return f"{'.'.join(re.findall(PLACE, message))}: {_name(needing[1])} needs {needing[2].strip()}."
+    if denied := re.search(r"Importing '([\w.]+)' is not allowed", message):
+        place, package = ".".join(re.findall(PLACE, message)), denied[1].partition(".")[0]
+        return (
+            f"{place}: {denied[1]!r} is not a class of {', '.join(PACKAGES)}; beside RUN, give --trust {package} "
+            "for a package of yours."
+        )
     if lacking := re.search(r"arguments are required: ([\w, ]+?)(?:\. Got| - Exp).*?class_path='([\w.]+)'", message):
         return f"{'.'.join(re.findall(PLACE, message))}: {_name(lacking[2])} needs {lacking[1]}."
     if missing := re.search(r"arguments are required: (.*)", message):

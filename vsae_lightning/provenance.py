@@ -1,15 +1,19 @@
 """Where an autoencoder's activations come from: the language model, the hook, and how text becomes sequences."""
 
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import NoneType
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from vsae_lightning.data.language_model import Dtype, LanguageModel
 from vsae_lightning.data.text import BundledText, HuggingFaceText, TextFiles, TextSource
-from vsae_lightning.data.tokens import TokenStore
+from vsae_lightning.data.tokens import TokenStore, store_key
 from vsae_lightning.errors import InputError, require_at_least
+from vsae_lightning.trust import Trust, resolve
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 # What the values are in the metadata of a stranger's export too.
 KINDS: dict[str, tuple[type, ...]] = {
@@ -36,6 +40,7 @@ class Provenance:
 
     Attributes:
         text: `class_path` and `init_args` of the text, as YAML has them; None: the bundled text.
+        trust: Packages of the user, whose classes the text may be of.
     """
 
     model_name: str
@@ -48,15 +53,16 @@ class Provenance:
     max_tokens: int | None = None
     text: dict[str, Any] | None = None
     cache_dir: str | None = None
+    trust: Trust = field(default=(), compare=False)
 
     @classmethod
-    def of_options(cls, options: dict[str, Any]) -> "Provenance":
+    def of_options(cls, options: dict[str, Any], trust: Trust = ()) -> "Provenance":
         """From the options of a data module, of which others than these are left out.
 
         Raises:
             InputError: They lack the model or the hook, or one is of the wrong type.
         """
-        known = {field.name: options[field.name] for field in fields(cls) if field.name in options}
+        known = {name: options[name] for name in KINDS if name in options}
         if not {"model_name", "hook_name"} <= known.keys():
             raise InputError("the origin of its activations is not known: model_name and hook_name are needed.")
         for name, value in known.items():
@@ -66,11 +72,11 @@ class Provenance:
             raise InputError(f"dtype is {known['dtype']!r}; it must be one of {', '.join(get_args(Dtype))}.")
         for name, minimum in MINIMA.items():
             require_at_least(minimum, **({name: known[name]} if known.get(name) is not None else {}))
-        return cls(**known)
+        return cls(**known, trust=trust)
 
     def options(self) -> dict[str, Any]:
         """As plain values, for JSON."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name in KINDS}
 
     def language_model(self) -> LanguageModel:
         """The language model, without its weights yet."""
@@ -80,17 +86,26 @@ class Provenance:
 
     def tokens(self, model: LanguageModel) -> TokenStore:
         """The token store that the autoencoder was trained on; made if there is none."""
-        return TokenStore.prepare(
-            self._text(), model.tokenizer, self.context_length, self.prepend_bos, self.max_tokens, self.cache_dir
-        )
+        return TokenStore.prepare(*self._tokens(model), self.cache_dir)
+
+    def store_key(self, model: LanguageModel) -> str:
+        """The name of that store, from the state of its files alone."""
+        return store_key(*self._tokens(model))
+
+    def _tokens(self, model: LanguageModel) -> "tuple[TextSource, PreTrainedTokenizerFast, int, bool, int | None]":
+        return self._text(), model.tokenizer, self.context_length, self.prepend_bos, self.max_tokens
 
     def _text(self) -> TextSource:
         if self.text is None:
             return BundledText()
-        name = str(self.text.get("class_path")).rpartition(".")[2]
-        if name not in TEXTS:
-            raise InputError(f"text: {name!r} is not one of {', '.join(TEXTS)}.")
-        return cast(TextSource, TEXTS[name](**(self.text.get("init_args") or {})))
+        path = str(self.text.get("class_path"))
+        package, _, name = path.rpartition(".")
+        is_ours = name in TEXTS and package.partition(".")[0] in ("", "vsae_lightning")
+        found: type[Any] = TEXTS[name] if is_ours else resolve(path, "data.text", self.trust)
+        try:
+            return cast(TextSource, found(**(self.text.get("init_args") or {})))
+        except TypeError as error:  # an option that there is not, or of another type
+            raise InputError(f"text: {name} cannot be made of these options: {error}.") from None
 
 
 def is_on_hub(name: str) -> bool:

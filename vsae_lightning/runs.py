@@ -1,7 +1,8 @@
 """Run folders: where a name says, the newest, and the newest with a configuration."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -13,6 +14,60 @@ SECTIONS = ("seed_everything", "model", "data")
 OF_THE_TRAINER = ("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
 # What may differ between two parts of one run.
 INCIDENTAL = {"cache_dir", "max_non_finite_sequences", "torch_compile"}
+
+
+class NamedRun(NamedTuple):
+    """RUN of `validate`, `test` or `predict`, and what the user trusts of it.
+
+    Attributes:
+        name: As the user typed it.
+        folder: The run folder.
+        checkpoint: The checkpoint that is evaluated.
+        trust: Import names of packages whose classes the run may name.
+        trust_text: Whether any text that the run names is read.
+    """
+
+    name: str
+    folder: Path
+    checkpoint: Path
+    trust: tuple[str, ...] = ()
+    trust_text: bool = False
+
+    @property
+    def config(self) -> Path:
+        """The settings of its training."""
+        return self.folder / "config.yaml"
+
+
+def named_run(run: str, trust: Iterable[str] = (), trust_text: bool = False) -> NamedRun:
+    """The run that RUN means: a run folder, a checkpoint in one, or `last`.
+
+    Raises:
+        InputError: There is none, or it has no checkpoint.
+    """
+    try:
+        folder, checkpoint = _places(run)
+        for path in (folder, folder / "config.yaml", checkpoint):
+            if not path.exists():
+                raise InputError(
+                    f"RUN: {str(path)!r} does not exist; give a run folder such as lightning_logs/version_0."
+                )
+    except OSError as error:
+        raise InputError(f"RUN: {run[:100]!r} cannot be read: {error.strerror}.") from None
+    return NamedRun(run, folder, checkpoint, tuple(trust), trust_text)
+
+
+def _places(run: str) -> tuple[Path, Path]:
+    """The run folder and the checkpoint."""
+    folder = newest_trained(LOGS) if run == "last" else Path(run)
+    if folder.is_file() or (folder / "shards.json").is_file():
+        checkpoint, folder = folder, folder.resolve().parent.parent
+        if not (folder / "config.yaml").is_file():
+            raise InputError(f"RUN: {run!r} is a file in no run folder; give a run folder, or a checkpoint in one.")
+        return folder, checkpoint
+    if (folder / "config.yaml").exists() and not (folder / CHECKPOINT).exists():
+        raise InputError(f"RUN: {str(folder)!r} has no checkpoint yet; see --checkpoint.every_n_steps.")
+    return folder, folder / CHECKPOINT
 
 
 def newest_trained(root: Path) -> Path:

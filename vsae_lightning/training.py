@@ -4,12 +4,13 @@ import logging
 import signal
 import sys
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 import yaml
-from jsonargparse import ArgumentError, Namespace
+from jsonargparse import ArgumentError, Namespace, set_parsing_settings
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -46,9 +47,12 @@ from vsae_lightning.option_errors import explain
 from vsae_lightning.report import report, report_finished
 from vsae_lightning.resuming import Resumption, RunFinished, checkpoint_of, last_run
 from vsae_lightning.run_logger import RunLogger
-from vsae_lightning.runs import CHECKPOINT, LOGS, newest_trained
+from vsae_lightning.run_settings import chooses_text, options_of_run
+from vsae_lightning.runs import CHECKPOINT, LOGS, NamedRun, newest_trained
 from vsae_lightning.slurm import requeue
 from vsae_lightning.trainer_options import require_seed, require_sound_options
+from vsae_lightning.trust import told_trust, walled
+from vsae_lightning.trusted_text import key_of_training, reads_local_files, require_files_of_training
 
 TRAINER_DEFAULTS = {
     "max_epochs": -1,
@@ -64,6 +68,9 @@ TRAINER_DEFAULTS = {
         "init_args": {"save_dir": ".", "name": "lightning_logs", "default_hp_metric": False},
     },
 }
+OF_A_RUN = ("validate", "test", "predict")
+TRUST_HELP = "Packages of yours whose classes RUN may name, separated by commas. Their code runs. (default: none)"
+TRUST_TEXT_HELP = "Read any text that RUN names: other local files than those of its training, and any address."
 # The classes that `class_path` names in short; importing them makes them known to the parser.
 SHORT_NAMES = (SAE, VSAE, Ensemble, ActivationDataModule, SyntheticDataModule)
 
@@ -71,8 +78,9 @@ SHORT_NAMES = (SAE, VSAE, Ensemble, ActivationDataModule, SyntheticDataModule)
 class TrainingCLI(LightningCLI):
     """Model and data by class name; `d_in` linked from data to model; callbacks that are always there."""
 
-    def __init__(self, command: str, options: list[str], **kwargs: Any) -> None:
+    def __init__(self, command: str, options: list[str], named: NamedRun | None, **kwargs: Any) -> None:
         self._command = command
+        self._named = named
         super().__init__(args=[command, *options], **kwargs)
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # Lightning's is static
@@ -92,7 +100,10 @@ class TrainingCLI(LightningCLI):
         parser.add_lightning_class_args(Throughput, "throughput")
         parser.add_lightning_class_args(TrainingProgress, "progress")
         parser.add_lightning_class_args(LatentsWriter, "latents")
-        parser.link_arguments("data.d_in", "model.init_args.d_in", apply_on="instantiate")
+        if self._command in OF_A_RUN:  # the command line has taken them by now; here they are for --help
+            parser.add_argument("--trust", type=str | None, help=TRUST_HELP)
+            parser.add_argument("--trust_text", type=bool, default=False, help=TRUST_TEXT_HELP)
+        parser.link_arguments("data.d_in", "model.init_args.d_in", self._fitting_width, apply_on="instantiate")
 
     def _parse_ckpt_path(self) -> None:
         """Find the checkpoint, and refuse a model that differs from its; Lightning would silently keep the latter."""
@@ -148,16 +159,26 @@ class TrainingCLI(LightningCLI):
             _require_a_place(self.trainer)
         if self.resumed is not None:
             self._require_fitting_checkpoint(self.resumed)
+        if self._named is not None and not self._named.trust_text:
+            self._require_text_of_training(self._named)
         if self.folder is not None and isinstance(self.trainer.logger, RunLogger):
             self.trainer.logger.go_on(self.folder, self.resumed.step if self.resumed else 0)
 
+    def _fitting_width(self, d_in: int) -> int:
+        """The width of the data's activations, refused where the checkpoint has another, before a module is made."""
+        if self.resumed is not None:
+            self.resumed.refuse_other_width(d_in)
+        return d_in
+
     def _require_fitting_checkpoint(self, resumed: Resumption) -> None:
-        given = self.datamodule.d_in
-        trained = resumed.checkpoint["hyper_parameters"].get("d_in", given)
-        if trained != given:
-            raise InputError(f"the checkpoint has d_in {trained}, but the activations of this data have {given}.")
         path = Path(self.config[self.subcommand].ckpt_path)
         require_state(path, resumed.checkpoint, self.model.state_dict())
+
+    def _require_text_of_training(self, named: NamedRun) -> None:
+        """Local files that RUN names are read where they are those of its training."""
+        text = self.config[self.subcommand].data.as_dict().get("init_args", {}).get("text")
+        if isinstance(self.datamodule, ActivationDataModule) and reads_local_files(text):
+            require_files_of_training(named.name, self.datamodule.store_key(), key_of_training(named.folder))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         try:
@@ -201,30 +222,43 @@ class TokenizingCLI(TrainingCLI):
         console.print(f"token store: {store.folder}")
 
 
-def run(command: str, options: list[str]) -> None:
+def run(command: str, options: list[str], named: NamedRun | None = None) -> None:
     """Parse the options of one command and run it.
+
+    Args:
+        command: One of Lightning's, or `tokenize`.
+        options: What the user typed.
+        named: RUN, whose settings come before the options; the wall stands around all that it names.
 
     Raises:
         InputError: Any option or configuration that cannot be used.
     """
     _quieten()
+    set_parsing_settings(instantiate_subclass_spec_in_any=False)
     joined_before = _is_rank()
     tokenizes = command == "tokenize"
     parsed = "fit" if tokenizes else command
     try:
-        cli = (TokenizingCLI if tokenizes else TrainingCLI)(
-            parsed,
-            options,
-            model_class=MembersModule,
-            datamodule_class=LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            save_config_callback=RunRecord,
-            seed_everything_default=0,
-            trainer_defaults=TRAINER_DEFAULTS,
-            parser_kwargs={"prog": "vsae", "exit_on_error": False, parsed: {"exit_on_error": False}},
-            auto_configure_optimizers=False,
-        )
+        with ExitStack() as wall:
+            if named is not None:
+                trust = told_trust(",".join(named.trust))
+                wall.enter_context(walled(trust))
+                named = named._replace(trust=trust, trust_text=named.trust_text or chooses_text(options))
+                options = [*options_of_run(named), *options]
+            cli = (TokenizingCLI if tokenizes else TrainingCLI)(
+                parsed,
+                options,
+                named,
+                model_class=MembersModule,
+                datamodule_class=LightningDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                save_config_callback=RunRecord,
+                seed_everything_default=0,
+                trainer_defaults=TRAINER_DEFAULTS,
+                parser_kwargs={"prog": "vsae", "exit_on_error": False, parsed: {"exit_on_error": False}},
+                auto_configure_optimizers=False,
+            )
     except ArgumentError as error:
         raise InputError(explain(str(error), command, options)) from None
     except MisconfigurationException as error:

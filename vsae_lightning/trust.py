@@ -1,123 +1,107 @@
-"""Which code a file of a stranger may name: settings of a run folder, hyper-parameters of a checkpoint.
+"""The wall: which classes a file of a stranger may name, enforced where jsonargparse imports.
 
-jsonargparse imports whatever a `class_path` names, and importing is executing. So what a user did not type is
-looked through first: it may name classes of this package, of torch.optim and of lightning.pytorch alone.
+Importing is executing. What a user types may name any class. What stands in a run folder or a checkpoint may name
+classes of three packages, and of those that the user trusts by name.
 """
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
-from pathlib import Path
-from typing import Any
+
+from jsonargparse import _common as jsonargparse_settings
+from jsonargparse import set_parsing_settings
 
 import vsae_lightning
-from vsae_lightning.config_files import read_config
 from vsae_lightning.errors import InputError
 
 PACKAGES = ("vsae_lightning", "torch.optim", "lightning.pytorch")
-# Options whose value is text whatever it looks like: names of models and hooks, files, columns.
-PLAIN = frozenset(
-    {
-        "cache_dir",
-        "ckpt_path",
-        "column",
-        "data_files",
-        "default_root_dir",
-        "dirpath",
-        "filename",
-        "folder",
-        "held_out_split",
-    }
-    | {"hook_name", "load_args", "model_name", "name", "path", "paths", "prefix", "revision", "save_dir", "separator"}
-    | {"split", "sub_dir", "version"}
-)
-# Elsewhere, as in `members`, a user chooses the names.
-PLACES_OF_PLAIN = frozenset({"", "init_args", "latents", "trainer"})
-INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"
-HARMLESS = re.compile(r"[\w :+,-]{0,100}")
+
+Trust = tuple[str, ...]
 
 
-def require_trusted_run(config: Path) -> None:
-    """Refuse the settings of a run folder that name code of elsewhere; nothing of it is imported for this.
-
-    Raises:
-        InputError: They do, or are no settings at all.
-    """
-    name = untrusted(read_config(config), config.parent)
-    if name is not None:
-        raise InputError(
-            f"RUN: {str(config)!r} names {name!r}, which is not of {', '.join(PACKAGES)}: a stranger's run could "
-            f"execute its code here. If it is your own class, give --config {config} "
-            f"--ckpt_path {config.parent / 'checkpoints' / 'last.ckpt'} yourself."
-        )
-
-
-def require_trusted_module(checkpoint: Path, hyper_parameters: dict[str, Any], own: str) -> None:
-    """Refuse hyper-parameters that name code of elsewhere than the packages, other than the class `own`.
-
-    Raises:
-        InputError: They do.
-    """
-    named = dict(hyper_parameters)
-    how = named.pop("_instantiator", INSTANTIATOR)
-    if named.get("_class_path") == own:
-        del named["_class_path"]
-    name = untrusted({"init_args": named}) if how == INSTANTIATOR else how
-    if name is not None:
-        raise InputError(
-            f"{checkpoint}: its hyper-parameters name {name!r}, which is not of {', '.join(PACKAGES)}; it could "
-            "execute code here. If it is your own, give it as a keyword argument."
-        )
-
-
-def untrusted(settings: Any, folder: Path = Path()) -> str | None:
-    """The first value that names code of elsewhere, or could be read as a file that does; None if all is well.
+def trusted_packages(names: str | Iterable[str]) -> Trust:
+    """The packages of `--trust`, or of `trust=[...]` in Python.
 
     Args:
-        settings: Mappings, lists and plain values, as YAML gives them.
-        folder: Where relative file names of the settings start, besides the working folder.
+        names: Import names, or one string of them separated by commas.
+
+    Raises:
+        InputError: A name that is no import name.
     """
-    for option, plain, value in _strings(settings, "", False):
-        ours = _is_ours(value)
-        if not (ours if option == "class_path" else ours or plain or _is_a_word(value, folder)):
-            return value
-    return None
+    listed = names.split(",") if isinstance(names, str) else names
+    packages = tuple(str(name).strip() for name in listed if str(name).strip())
+    for package in packages:
+        if not _is_dotted(package) or package.partition(".")[0] == "jsonargparse":
+            raise InputError(f"trust is {package!r}; give the import name of a package of yours, such as mine.")
+    return packages
 
 
-def _strings(value: Any, option: str, plain: bool) -> Iterator[tuple[str, bool, str]]:
-    """Every string with the option it is given for (that of a list's entries is the list's), and if it is plain."""
-    if isinstance(value, dict):
-        for key, entry in value.items():
-            name = str(key).rpartition(".")[2].lstrip("_")
-            yield from _strings(entry, name, plain or (name in PLAIN and option in PLACES_OF_PLAIN))
-    elif isinstance(value, (list, tuple)):
-        for entry in value:
-            yield from _strings(entry, option, plain)
-    elif isinstance(value, str):
-        yield option, plain, value
+def told_trust(names: str | Iterable[str]) -> Trust:
+    """As `trusted_packages`, and says on the terminal whose code runs."""
+    packages = trusted_packages(names)
+    if packages:
+        print(f"trusted: {', '.join(packages)}, whose code runs where the run names it")
+    return packages
 
 
-def _is_ours(name: str) -> bool:
-    """Whether a name is that of a public class here, or of a class that one of the packages defines."""
+@contextmanager
+def walled(trust: Trust = ()) -> Iterator[None]:
+    """Within, jsonargparse imports the three packages and those of `trust`, and instantiates nothing that is data."""
+    # jsonargparse has no public way to take a policy back; a Python session goes on after `load_from_checkpoint`.
+    before = dict(jsonargparse_settings.parsing_settings)
+    set_parsing_settings(
+        import_path_denylist=["*"],
+        import_path_allowlist=[*PACKAGES, *trust],
+        instantiate_subclass_spec_in_any=False,
+    )
+    try:
+        yield
+    finally:
+        jsonargparse_settings.parsing_settings.update(before)
+
+
+def resolve(name: str, place: str, trust: Trust = ()) -> type:
+    """The class that a file of a stranger names.
+
+    Args:
+        name: An import path, or a public name of this package.
+        place: The option it is given for, with its file.
+        trust: Packages that the user trusts.
+
+    Raises:
+        InputError: The class is of another package, or there is none of this name.
+    """
     if name in vsae_lightning.__all__:
-        return True
+        name = f"{vsae_lightning.__name__}.{name}"
     module, _, last = name.rpartition(".")
-    if not _is_inside(module):
-        return False
+    if not _is_dotted(name) or not _is_inside(module, (*PACKAGES, *trust)):
+        raise _untrusted(name, place)
     try:
         found = getattr(import_module(module), last)
     except (ImportError, AttributeError):
-        return False
+        raise InputError(f"{place}: there is no class {name!r}.") from None
     # What a module has imported itself, such as os, can be reached through it, but has another home.
-    return isinstance(found, type) and _is_inside(found.__module__)
+    if not isinstance(found, type) or not _is_inside(found.__module__, (*PACKAGES, *trust)):
+        raise _untrusted(name, place)
+    return found
 
 
-def _is_inside(module: str) -> bool:
-    return any(module == package or module.startswith(f"{package}.") for package in PACKAGES)
+def _untrusted(name: str, place: str) -> InputError:
+    package = name.partition(".")[0]
+    advice = (
+        f"if you trust the package, give --trust {package} (in Python: trust=[{package!r}])"
+        if _is_dotted(name) and "." in name and package not in ("builtins", "lightning", "torch", "vsae_lightning")
+        else "give a class of one of these packages"
+    )
+    return InputError(
+        f"{place}: {name!r} is not a class of {', '.join(PACKAGES)}, and a stranger's file could execute its code "
+        f"here; {advice}."
+    )
 
 
-def _is_a_word(value: str, folder: Path) -> bool:
-    """Whether a value is neither an import path nor a file of settings."""
-    if HARMLESS.fullmatch(value) is None:
-        return False
-    return not any((place / value).is_file() for place in (Path(), folder))
+def _is_inside(module: str, packages: Iterable[str]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+def _is_dotted(name: str) -> bool:
+    return bool(name) and all(part.isidentifier() for part in name.split("."))

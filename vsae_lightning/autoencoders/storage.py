@@ -21,6 +21,7 @@ from vsae_lightning.autoencoders.topk import BatchTopK, ProbabilisticTopK, TopK
 from vsae_lightning.autoencoders.variational import VariationalAutoencoder
 from vsae_lightning.errors import InputError
 from vsae_lightning.files import record, replacing, write_json
+from vsae_lightning.trust import Trust, resolve
 
 CONFIG_FILE = "autoencoder.json"
 WEIGHTS_FILE = "autoencoder.safetensors"
@@ -32,7 +33,9 @@ SPARSIFIERS: dict[str, type[Any]] = {
 }
 
 
-def load(path: str | Path, device: str | torch.device = "cpu", member: str | None = None) -> SparseAutoencoder:
+def load(
+    path: str | Path, device: str | torch.device = "cpu", member: str | None = None, trust: Trust = ()
+) -> SparseAutoencoder:
     """The autoencoder of a run, in the units of the raw activations, frozen and in eval mode.
 
     No language model is loaded and no code of the file is executed.
@@ -41,15 +44,16 @@ def load(path: str | Path, device: str | torch.device = "cpu", member: str | Non
         path: A run folder (its last checkpoint is read), a checkpoint, or a folder written by `save`.
         device: Where the weights go.
         member: Which member of an ensemble; None for a run that is none.
+        trust: Packages of the user, whose classes the file may name.
 
     Raises:
         InputError: Nothing is there, it is not an autoencoder of this package, or an ensemble has no such member.
     """
     path = Path(path)
     if (path / CONFIG_FILE).is_file():
-        return _load_exported(path).to(device).requires_grad_(False)
+        return _load_exported(path, trust).to(device).requires_grad_(False)
     config, state = _member(path, read_checkpoint(find_checkpoint(path)), member)
-    autoencoder = _restore(path, config, _under("autoencoder.", state))
+    autoencoder = _restore(path, config, _under("autoencoder.", state), trust)
     autoencoder.fold_input_scaling(*_input_scaling(path, state, autoencoder.d_in))
     return autoencoder.to(device).requires_grad_(False)
 
@@ -163,25 +167,34 @@ def _is_ours(checkpoint: dict[str, Any]) -> bool:
     )
 
 
-def build(config: dict[str, Any]) -> SparseAutoencoder:
+def build(config: dict[str, Any], trust: Trust = ()) -> SparseAutoencoder:
     """An autoencoder with fresh weights from what `config()` returned.
 
-    Only classes of this package can be named: nothing is imported.
+    Classes of this package go by their names; a class of elsewhere is imported where its package is trusted.
     """
-    if config["class_name"] not in AUTOENCODERS:
-        raise InputError(f"unknown autoencoder {config['class_name']!r}; known: {', '.join(AUTOENCODERS)}.")
-    arguments = {**config["init_args"], "sparsifier": _build_sparsifier(config["init_args"]["sparsifier"])}
-    return AUTOENCODERS[config["class_name"]](**arguments).eval()
+    kind: type[SparseAutoencoder] = _class_of(config, AUTOENCODERS, SparseAutoencoder, "autoencoder", trust)
+    arguments = {**config["init_args"], "sparsifier": _build_sparsifier(config["init_args"]["sparsifier"], trust)}
+    return kind(**arguments).eval()
 
 
-def _build_sparsifier(config: dict[str, Any]) -> Sparsifier:
-    if config["class_name"] not in SPARSIFIERS:
-        raise InputError(f"unknown sparsifier {config['class_name']!r}; known: {', '.join(SPARSIFIERS)}.")
+def _build_sparsifier(config: dict[str, Any], trust: Trust) -> Sparsifier:
+    kind: type[Sparsifier] = _class_of(config, SPARSIFIERS, Sparsifier, "sparsifier", trust)
     arguments = dict(config["init_args"])
     if "sparsifier" in arguments:
-        arguments["sparsifier"] = _build_sparsifier(arguments["sparsifier"])
-    sparsifier: Sparsifier = SPARSIFIERS[config["class_name"]](**arguments)
-    return sparsifier
+        arguments["sparsifier"] = _build_sparsifier(arguments["sparsifier"], trust)
+    return kind(**arguments)
+
+
+def _class_of(config: dict[str, Any], known: dict[str, type[Any]], base: type, what: str, trust: Trust) -> Any:
+    path = config.get("class_path")
+    if path is None:
+        if config["class_name"] not in known:
+            raise InputError(f"unknown {what} {config['class_name']!r}; known: {', '.join(known)}.")
+        return known[config["class_name"]]
+    found = resolve(str(path), what, trust)
+    if not issubclass(found, base):
+        raise InputError(f"{what}: {path!r} is not a {base.__name__}.")
+    return found
 
 
 def _member(path: Path, checkpoint: dict[str, Any], member: str | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -204,7 +217,7 @@ def _under(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
 
 
-def _load_exported(folder: Path) -> SparseAutoencoder:
+def _load_exported(folder: Path, trust: Trust) -> SparseAutoencoder:
     try:
         if (folder / CONFIG_FILE).stat().st_size > MAX_CONFIG_BYTES:
             raise InputError(f"{folder}: {CONFIG_FILE} has more than {MAX_CONFIG_BYTES:,} bytes, too many for one.")
@@ -214,18 +227,18 @@ def _load_exported(folder: Path) -> SparseAutoencoder:
         raise
     except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise InputError(f"{folder}: not a readable exported autoencoder ({error}).") from None
-    autoencoder = _restore(folder, config, weights)
+    autoencoder = _restore(folder, config, weights, trust)
     path = folder / WEIGHTS_FILE
     if config.get("weights") != record(path):
         raise InputError(f"{path}: not the weights that {CONFIG_FILE} was written with (size or SHA-256 differs).")
     return autoencoder
 
 
-def _restore(path: Path, config: Any, weights: dict[str, Tensor]) -> SparseAutoencoder:
+def _restore(path: Path, config: Any, weights: dict[str, Tensor], trust: Trust) -> SparseAutoencoder:
     """The autoencoder that a file describes, with its weights; nothing larger than they are is allocated."""
     try:
         _require_size(path, config["init_args"], weights)
-        autoencoder = build(config)
+        autoencoder = build(config, trust)
         state = autoencoder.state_dict()
     except InputError as error:
         raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None

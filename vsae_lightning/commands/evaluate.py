@@ -47,6 +47,8 @@ def evaluate(
     model_name: str | None = None,
     hook_name: str | None = None,
     cache_dir: str | None = None,
+    trust: str | None = None,
+    trust_text: bool = False,
     core: Core = Core(),  # noqa: B008, frozen
     probing: Probing = Probing(),  # noqa: B008
     absorption: Absorption = Absorption(),  # noqa: B008
@@ -68,7 +70,9 @@ def evaluate(
         device: Where to compute.
         model_name: The language model, where it is not found under the name that the training knew it by.
         hook_name: The hook, where an exported folder does not say it.
-        cache_dir: Where token stores are kept; None: as in training.
+        cache_dir: Where token stores are kept; None: ~/.cache/vsae_lightning/tokens.
+        trust: Packages of yours whose classes RUN may name, separated by commas: their code runs.
+        trust_text: Read any text that RUN names: other local files than those of its training, and any address.
         core: Reconstruction, and the language model with it in place.
         probing: Sparse probing of labelled text.
         absorption: First-letter absorption.
@@ -89,7 +93,8 @@ def evaluate(
         "robustness": robustness,
     }
     chosen = {name: known[name] for name in _names(suite, known)}
-    subject = open_subject(run, member, device, model_name=model_name, hook_name=hook_name, cache_dir=cache_dir)
+    changes = {"model_name": model_name, "hook_name": hook_name, "cache_dir": cache_dir}
+    subject = open_subject(run, member, device, trust, trust_text, **changes)
     subject.provenance.language_model()  # its name and hook are judged before anything is computed
     folder = Path(output) if output else subject.folder / FOLDER
     if by == "saebench":

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Int
@@ -17,9 +17,12 @@ from vsae_lightning.data.position import require_an_end, require_same_layout, st
 from vsae_lightning.data.statistics import InputScaling, InputStatistics, ScaleTo, input_statistics
 from vsae_lightning.data.stream import ActivationStream, Sequences, StreamLayout
 from vsae_lightning.data.text import BundledText, TextSource
-from vsae_lightning.data.tokens import TokenStore
+from vsae_lightning.data.tokens import TokenStore, store_key
 from vsae_lightning.errors import InputError, require_at_least
 from vsae_lightning.seeding import global_seed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 
 class ActivationDataModule(LightningDataModule):
@@ -210,14 +213,14 @@ class ActivationDataModule(LightningDataModule):
 
     def tokenize(self) -> TokenStore:
         """The token store of this text, tokenizer and layout; made if there is none."""
-        return TokenStore.prepare(
-            self.text,
-            self.model.tokenizer,
-            self.context_length,
-            self.prepend_bos,
-            self.max_tokens,
-            self.cache_dir,
-        )
+        return TokenStore.prepare(*self._tokens(), self.cache_dir)
+
+    def store_key(self) -> str:
+        """The name of that store, from the state of its files alone."""
+        return store_key(*self._tokens())
+
+    def _tokens(self) -> "tuple[TextSource, PreTrainedTokenizerFast, int, bool, int | None]":
+        return self.text, self.model.tokenizer, self.context_length, self.prepend_bos, self.max_tokens
 
     def _in_order(self, sequences: Sequences, at_once: int | None = None) -> HeldOutActivations:
         assert self.trainer is not None

@@ -13,6 +13,7 @@ from vsae_lightning.errors import InputError
 from vsae_lightning.seeding import generator
 
 MAX_FREQUENCY = 0.5
+MAX_VALUES = 2**30  # of the dictionary: 4 GiB
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,18 @@ class FeatureLaw:
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in ("zipf_exponent", "norm_spread", "correlated_pairs", "hierarchies", "exclusive_sets", "noise_std"):
             self._require(name, getattr(self, name) >= 0, "at least 0")
+        most = MAX_VALUES // self.d_in
+        self._require("num_features", self.num_features <= most, f"at most {MAX_VALUES:,} / d_in = {most}")
         most_clusters = self.num_features // 2
         self._require("clusters", 0 <= self.clusters <= most_clusters, f"0 to num_features / 2 = {most_clusters}")
         self._require("cluster_spread", 0 < self.cluster_spread < math.inf, "positive and finite")
         self._require("exclusive_set_size", self.exclusive_set_size >= 2, "at least 2")
         self._require("magnitude_spread", 0 <= self.magnitude_spread < 1, "at least 0 and less than 1")
         self._require("pair_correlation", 0 <= self.pair_correlation <= 1, "between 0 and 1")
-        most = MAX_FREQUENCY * self.num_features
-        self._require("mean_active", 0 < self.mean_active <= most, f"positive, and at most num_features / 2 = {most:g}")
+        bound = MAX_FREQUENCY * self.num_features
+        self._require(
+            "mean_active", 0 < self.mean_active <= bound, f"positive, and at most num_features / 2 = {bound:g}"
+        )
         if self.structured > self.num_features:
             raise InputError(
                 f"num_features is {self.num_features}, but correlated_pairs, hierarchies and exclusive_sets take "

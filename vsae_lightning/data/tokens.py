@@ -68,15 +68,7 @@ class TokenStore:
         Raises:
             InputError: A split without a full row, or no BOS or EOS token where one is needed.
         """
-        described = {
-            "format": FORMAT,
-            "text": [type(text).__name__, text.fingerprint()],
-            "tokenizer": [tokenizer.backend_tokenizer.to_str(), tokenizer.eos_token_id, tokenizer.bos_token_id],
-            "context_length": context_length,
-            "prepend_bos": prepend_bos,
-            "max_tokens": max_tokens,
-        }
-        key = key_of(described)
+        key = store_key(text, tokenizer, context_length, prepend_bos, max_tokens)
         folder = Path(cache_dir or default_cache_dir()) / key
         if not _is_whole(folder):
             packer = _Packer(tokenizer, context_length, prepend_bos)
@@ -84,6 +76,25 @@ class TokenStore:
                 if not _is_whole(folder):  # nobody made it meanwhile
                     _write(folder, packer, text.documents(), max_tokens)
         return cls(folder, *(_open(folder, split) for split in SPLITS))
+
+
+def store_key(
+    text: TextSource,
+    tokenizer: "PreTrainedTokenizerFast",
+    context_length: int,
+    prepend_bos: bool = False,
+    max_tokens: int | None = None,
+) -> str:
+    """A hash of all that the tokens depend on, the state of local files too; no text is read for this."""
+    described = {
+        "format": FORMAT,
+        "text": [type(text).__name__, text.fingerprint()],
+        "tokenizer": [tokenizer.backend_tokenizer.to_str(), tokenizer.eos_token_id, tokenizer.bos_token_id],
+        "context_length": context_length,
+        "prepend_bos": prepend_bos,
+        "max_tokens": max_tokens,
+    }
+    return key_of(described)
 
 
 def default_cache_dir() -> Path:

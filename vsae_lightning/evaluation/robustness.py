@@ -81,7 +81,7 @@ class Robustness(Evaluation):
         return found
 
     def _other(self, named: str, subject: Subject) -> SparseAutoencoder:
-        other = load_other(named, subject.device)
+        other = load_other(named, subject.device, subject.provenance.trust)
         if other.d_in != subject.autoencoder.d_in:
             raise InputError(f"against: {named} has d_in {other.d_in}, {subject.name} {subject.autoencoder.d_in}.")
         return other

@@ -13,6 +13,7 @@ from vsae_lightning.loading import load
 from vsae_lightning.metrics.dictionary import match_latents
 from vsae_lightning.metrics.directions import mmcs
 from vsae_lightning.runs import place_of
+from vsae_lightning.trust import Trust
 
 MATCHED_AT_MOST = 8192  # latents; the matching takes the square of it in memory, and the cube in time
 SHARED = 0.7
@@ -44,14 +45,14 @@ def stability(a: Float[Tensor, "n d_in"], b: Float[Tensor, "m d_in"]) -> Stabili
     return Stability(similarity, float(cosine.mean()), float((cosine > SHARED).double().mean()))
 
 
-def load_other(named: str, device: torch.device) -> SparseAutoencoder:
+def load_other(named: str, device: torch.device, trust: Trust = ()) -> SparseAutoencoder:
     """A run, a checkpoint, an export of ours or of another library, or `last`; or `RUN:MEMBER` of an ensemble.
 
     Raises:
         InputError: It is none.
     """
     place, member = place_of(named)
-    return load(place, device, member)
+    return load(place, device, member, trust)
 
 
 @torch.no_grad()

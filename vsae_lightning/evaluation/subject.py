@@ -1,6 +1,5 @@
 """What is evaluated: an autoencoder, and the language model and text that it was trained on."""
 
-import json
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from vsae_lightning.data.language_model import LanguageModel
 from vsae_lightning.data.tokens import TokenStore
 from vsae_lightning.errors import require_at_least
 from vsae_lightning.provenance import Provenance
+from vsae_lightning.trusted_text import key_of_training, reads_local_files, require_files_of_training
 
 
 @dataclass
@@ -27,6 +27,7 @@ class Subject:
         name: In file names and tables.
         folder: Of the run or of the export; results go below it.
         training: The whole configuration of the run, plain values; empty where it is not known.
+        trust_text: Whether local files are read that are not those of the run's training.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Subject:
     provenance: Provenance
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     training: dict[str, Any] = field(default_factory=dict)
+    trust_text: bool = False
 
     @cached_property
     def model(self) -> LanguageModel:
@@ -46,11 +48,17 @@ class Subject:
 
     @cached_property
     def tokens(self) -> TokenStore:
-        """The sequences it was trained on, and those held out; a text that has changed since is warned of."""
-        store = self.provenance.tokens(self.provenance.language_model())
-        run = self.folder / "run.json"
-        trained = json.loads(run.read_text(encoding="utf-8")).get("token_store") if run.is_file() else None
-        if trained and trained["key"] != store.key:
+        """The sequences it was trained on, and those held out; a text that has changed since is warned of.
+
+        Raises:
+            InputError: A run names local files that are not those of its training.
+        """
+        provenance, model = self.provenance, self.provenance.language_model()
+        trained = key_of_training(self.folder)
+        if (self.folder / "config.yaml").is_file() and not self.trust_text and reads_local_files(provenance.text):
+            require_files_of_training(self.name, provenance.store_key(model), trained)
+        store = provenance.tokens(model)
+        if trained and trained != store.key:
             warnings.warn(
                 f"the text of {self.folder} is not that of its training any more: documents that count as held out "
                 "may have been trained on.",

@@ -1,7 +1,7 @@
 """Held-out evaluation, written once for a module alone and for the members of an ensemble."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -19,7 +19,8 @@ from vsae_lightning.log_keys import is_logged, log_key
 from vsae_lightning.modules.forward import ForwardPass
 from vsae_lightning.modules.held_out import HeldOutMetrics
 from vsae_lightning.modules.usage import FeatureUsage
-from vsae_lightning.trust import require_trusted_module
+from vsae_lightning.trust import trusted_packages, walled
+from vsae_lightning.trusted_specs import require_trusted_module
 
 Loaded = TypeVar("Loaded", bound=LightningModule)
 
@@ -56,24 +57,36 @@ class MembersModule(LightningModule, ABC):
         hparams_file: Any = None,
         strict: bool | None = None,
         weights_only: bool | None = None,
+        trust: Sequence[str] = (),
         **kwargs: Any,
     ) -> Loaded:
         """A module rebuilt from its checkpoint, as of Lightning, but without executing code that the file names.
 
-        The hyper-parameters may name this class, and classes of vsae_lightning, torch.optim and lightning.pytorch;
-        give anything else, such as an optimizer of your own, as a keyword argument.
-        `LightningModule.load_from_checkpoint`, called on the base class, is out of reach from here: Lightning lets
-        it build imported modules alone, but imports whatever their hyper-parameters name.
+        The hyper-parameters may name this class, classes of vsae_lightning, torch.optim and lightning.pytorch, and
+        classes of the packages in `trust`. Give any other object, such as an optimizer, as a keyword argument.
+        `LightningModule.load_from_checkpoint`, called on the base class, has no such protection: Lightning imports
+        what the hyper-parameters of a file name.
+
+        Args:
+            checkpoint_path: A file that a Trainer wrote.
+            map_location: As of Lightning.
+            hparams_file: Not supported.
+            strict: As of Lightning.
+            weights_only: True or None; False could execute code of the file.
+            trust: Import names of packages whose classes the file may name.
+            kwargs: Arguments of the constructor, in place of those in the file.
 
         Raises:
             InputError: The file is no checkpoint of this package, or names code of elsewhere.
         """
         if hparams_file is not None or weights_only is False:
             raise InputError("load_from_checkpoint: hparams_file and weights_only=False could execute code.")
+        packages = trusted_packages(trust)
         described = dict(read_checkpoint(Path(checkpoint_path))["hyper_parameters"])
         given = {name: value for name, value in described.items() if name not in kwargs}
-        require_trusted_module(Path(checkpoint_path), given, f"{cls.__module__}.{cls.__qualname__}")
-        return super().load_from_checkpoint(checkpoint_path, map_location, None, strict, True, **kwargs)
+        require_trusted_module(Path(checkpoint_path), given, cls, packages)
+        with walled(packages):
+            return super().load_from_checkpoint(checkpoint_path, map_location, None, strict, True, **kwargs)
 
     @abstractmethod
     def members(self) -> Mapping[str, Member]:

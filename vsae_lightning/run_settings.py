@@ -1,0 +1,96 @@
+"""What of a run's config.yaml `validate`, `test` and `predict` act on; a stranger may have written the file.
+
+Taken are the model, the data, the seed, and a few numbers. Callbacks, loggers, profilers, plugins, strategies and
+folders to write to are not: an evaluation needs none of the training's.
+"""
+
+import json
+import re
+import secrets
+from typing import Any
+
+from lightning.pytorch import LightningDataModule, LightningModule
+
+from vsae_lightning.config_files import read_config
+from vsae_lightning.runs import NamedRun
+from vsae_lightning.trusted_specs import require_trusted_spec
+from vsae_lightning.trusted_text import require_harmless_text
+
+# Sections of numbers, with the options that are taken and what each may be.
+NUMBERS: dict[str, dict[str, tuple[type, ...]]] = {
+    "trainer": {
+        "limit_val_batches": (int, float),
+        "limit_test_batches": (int, float),
+        "limit_predict_batches": (int, float),
+    },
+    "loss_recovered": {"max_tokens": (int,), "test_max_tokens": (int,)},
+}
+PRECISIONS = ("32-true", "32", "bf16-mixed", "16-mixed", "64-true", "64")
+MAX_DEVICES = 16  # a number of a stranger starts so many processes
+WRITTEN_TO = ("cache_dir",)
+TEXT_OPTION = re.compile(r"--data(\.init_args)?\.text(\.init_args)?(\.(paths|path|load_args)\b.*)?(=|$)")
+
+
+def options_of_run(run: NamedRun) -> list[str]:
+    """The settings of a run, and its checkpoint, as options of the parser.
+
+    The parser gets values, not the file: what was checked is what is parsed.
+
+    Raises:
+        InputError: As `settings_of_run`.
+    """
+    # The parser first looks for a file of this name; the random line keeps anyone from having made one.
+    config = f"# {secrets.token_hex(16)}\n{_flow_yaml(settings_of_run(run))}"
+    return [f"--config={config}", f"--ckpt_path={run.checkpoint}"]
+
+
+def settings_of_run(run: NamedRun) -> dict[str, Any]:
+    """The settings of a run that an evaluation takes, plain values.
+
+    Raises:
+        InputError: There are none, they cannot be read, or they name a class or a text that the user does not trust.
+    """
+    content = read_config(run.config)
+    place = f"RUN: {str(run.config)!r}"
+    taken: dict[str, Any] = {}
+    for section, base in (("model", LightningModule), ("data", LightningDataModule)):
+        spec: Any = content.get(section)
+        require_trusted_spec(spec, f"{place}: {section}", base, run.trust)
+        options = without_folders(spec.get("init_args") or {}, run.name)
+        taken[section] = {"class_path": spec["class_path"], "init_args": options}
+    if not run.trust_text:
+        require_harmless_text(taken["data"]["init_args"].get("text"), f"{place}: data.text")
+    if type(seed := content.get("seed_everything")) in (int, bool):
+        taken["seed_everything"] = seed
+    for section, options in NUMBERS.items():
+        given = content.get(section)
+        found = {name: given.get(name) for name in options} if isinstance(given, dict) else {}
+        taken[section] = {name: value for name, value in found.items() if type(value) in options[name]}
+    taken["trainer"] |= _of_trainer(content.get("trainer"))
+    return {section: values for section, values in taken.items() if values != {}}
+
+
+def chooses_text(options: list[str]) -> bool:
+    """Whether a user's own options say which text is read."""
+    return any(option.partition("=")[0] == "--config" or TEXT_OPTION.match(option) for option in options)
+
+
+def _of_trainer(given: Any) -> dict[str, Any]:
+    trainer = given if isinstance(given, dict) else {}
+    precision, devices = trainer.get("precision"), trainer.get("devices")
+    taken = {"precision": precision} if str(precision) in PRECISIONS else {}
+    return taken | ({"devices": devices} if type(devices) is int and 1 <= devices <= MAX_DEVICES else {})
+
+
+def without_folders(options: dict[str, Any], run: str) -> dict[str, Any]:
+    """Options of a data module without the folders that it would write to; each is told of."""
+    for name in WRITTEN_TO:
+        if (folder := options.get(name)) is not None:
+            print(f"note: {run} names {name} {folder!r}; a run chooses no folder to write to: give --{name} yourself")
+    return {name: value for name, value in options.items() if name not in WRITTEN_TO}
+
+
+def _flow_yaml(settings: dict[str, Any]) -> str:
+    """JSON that YAML reads alike: texts in quotes, and what YAML does not take as it is, as an escape."""
+    text = json.dumps(settings, ensure_ascii=False)
+    return "".join(character if character.isprintable() else f"\\U{ord(character):08x}" for character in text)
