@@ -16,49 +16,15 @@ from vsae_lightning.errors import InputError
 from vsae_lightning.run_settings import options_of_run, settings_of_run
 from vsae_lightning.runs import NamedRun
 
-NAMES = st.sampled_from(
-    [
-        *[
-            "stranger.Model",
-            "stranger",
-            "settings.yaml",
-            "settings",
-            "os.system",
-            "SAE",
-            "vsae_lightning.TopK",
-            "torch.optim.Adam",
-            "HuggingFaceText",
-            "ActivationDataModule",
-            "lightning.pytorch.cli.os.system",
-            "builtins.eval",
-            "x",
-        ],
-        "",
-        "a: b",
-    ]
+NAMES = (
+    st.sampled_from(["stranger.Model", "stranger", "settings.yaml", "settings", "os.system"])
+    | st.sampled_from(["SAE", "vsae_lightning.TopK", "torch.optim.Adam", "HuggingFaceText", "ActivationDataModule"])
+    | st.sampled_from(["lightning.pytorch.cli.os.system", "builtins.eval", "x", "", "a: b"])
 )
-OPTIONS = st.sampled_from(
-    [
-        *[
-            "class_path",
-            "init_args",
-            "dict_kwargs",
-            "sparsifier",
-            "optimizer",
-            "text",
-            "load_args",
-            "k",
-            "d_sae",
-            "members",
-            "cache_dir",
-            "paths",
-            "callbacks",
-            "__path__",
-            "config",
-            "path",
-            "model_name",
-        ],
-    ]
+OPTIONS = (
+    st.sampled_from(["class_path", "init_args", "dict_kwargs", "sparsifier", "optimizer", "text"])
+    | st.sampled_from(["load_args", "k", "d_sae", "members", "cache_dir", "paths"])
+    | st.sampled_from(["callbacks", "__path__", "config", "path", "model_name"])
 )
 LEAVES = NAMES | st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.binary(max_size=4)
 VALUES: Any = st.recursive(
@@ -121,28 +87,10 @@ def test_the_parser_reads_what_was_checked(folder: Path, text: str) -> None:
 
 
 TENSORS = st.sampled_from([torch.zeros(6, 4), torch.zeros(6), torch.zeros(4, 6), torch.zeros(4), torch.zeros(())])
-KEYS = st.sampled_from(
-    [
-        *[
-            "state_dict",
-            "hyper_parameters",
-            "autoencoder",
-            "members",
-            "class_name",
-            "init_args",
-            "d_in",
-            "d_sae",
-            "sparsifier",
-            "autoencoder.W_dec",
-            "autoencoder.W_enc",
-            "input_mean",
-            "input_scale",
-            "_class_path",
-            "k",
-            "epoch",
-            "loops",
-        ],
-    ]
+KEYS = (
+    st.sampled_from(["state_dict", "hyper_parameters", "autoencoder", "members", "class_name", "init_args"])
+    | st.sampled_from(["d_in", "d_sae", "sparsifier", "autoencoder.W_dec", "autoencoder.W_enc", "input_mean"])
+    | st.sampled_from(["input_scale", "_class_path", "k", "epoch", "loops"])
 )
 TREES: Any = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | TENSORS,

@@ -9,9 +9,11 @@ from typing import Any
 
 from vsae_lightning import __version__
 from vsae_lightning.autoencoders.base import SparseAutoencoder
+from vsae_lightning.errors import InputError
 from vsae_lightning.evaluation.evaluation import Evaluation, Scores
 from vsae_lightning.evaluation.subject import Subject
 from vsae_lightning.files import write_json
+from vsae_lightning.origin import read_json
 
 FOLDER = "evaluation"
 
@@ -37,23 +39,30 @@ def weights_digest(autoencoder: SparseAutoencoder) -> str:
 
 def stored(path: Path, evaluation: Evaluation, subject: Subject) -> dict[str, Any] | None:
     """A whole result of the same settings, weights, language model and held-out text, where there is one."""
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-        origin = result["eval_result_unstructured"]["origin"]
-        same = result["eval_config"] == plain(evaluation.settings(subject)) and origin == _origin(evaluation, subject)
-    except (OSError, ValueError, KeyError, TypeError):
+    result = _read(path)
+    if result is None or result.get("eval_config") != plain(evaluation.settings(subject)):
         return None
-    return result if same else None
+    return result if result["eval_result_unstructured"].get("origin") == _origin(evaluation, subject) else None
 
 
 def earlier(path: Path, subject: Subject) -> dict[str, Any] | None:
     """A whole result of the same weights, of whatever settings, where there is one."""
+    result = _read(path)
+    origin = {} if result is None else result["eval_result_unstructured"].get("origin")
+    digest = origin.get("weights_sha256") if isinstance(origin, dict) else None
+    return result if digest is not None and digest == weights_digest(subject.autoencoder) else None
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A result, where the file is one: a stranger may have written another thing there."""
     try:
-        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        same = result["eval_result_unstructured"]["origin"]["weights_sha256"] == weights_digest(subject.autoencoder)
-    except (OSError, ValueError, KeyError, TypeError):
+        result = read_json(path) if path.is_file() else {}
+    except InputError:
         return None
-    return result if same else None
+    parts = result.get("eval_result_unstructured")
+    headline = parts.get("headline") if isinstance(parts, dict) else None
+    is_one = isinstance(headline, dict) and all(isinstance(value, int | float | None) for value in headline.values())
+    return result if is_one else None
 
 
 def write_result(
