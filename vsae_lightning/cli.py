@@ -7,11 +7,13 @@ import errno
 import os
 import signal
 import sys
+from contextlib import suppress
 from importlib import import_module
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from vsae_lightning.errors import InputError, RunStopped, did_you_mean
+from vsae_lightning.errors import InputError, RunStopped, did_you_mean, stop_signals
+from vsae_lightning.output import outliving_its_reader
 
 if TYPE_CHECKING:
     from vsae_lightning.runs import NamedRun
@@ -56,7 +58,17 @@ def main(arguments: list[str] | None = None) -> None:
 
         print(f"vsae_lightning {__version__}")
         return
-    handlers = {number: signal.signal(number, _end) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    handlers = {number: signal.signal(number, _end) for number in stop_signals()}
+    with outliving_its_reader():
+        try:
+            _run_in_words(arguments)
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+def _run_in_words(arguments: list[str]) -> None:
+    """Run a command; what a user can mend ends in one line."""
     try:
         _run(arguments[0], arguments[1:])
     except InputError as error:
@@ -69,9 +81,6 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         where = error.filename or "a file could not be written"
         fail(f"{error.strerror}: {where}; what stood before is whole; a fit goes on with --ckpt_path last", 1)
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
 def fail(message: str, status: int = 2) -> NoReturn:
@@ -82,8 +91,9 @@ def fail(message: str, status: int = 2) -> NoReturn:
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
     """End at once, as where no training is under way; what is half written is removed on the way."""
-    os.write(2, f"vsae: stopped by {signal.Signals(number).name}\n".encode())
-    if number == signal.SIGUSR1 and os.environ.get("SLURM_PROCID", "0") == "0":
+    with suppress(OSError):  # nobody reads it any more
+        os.write(2, f"vsae: stopped by {signal.Signals(number).name}\n".encode())
+    if signal.Signals(number).name == "SIGUSR1" and os.environ.get("SLURM_PROCID", "0") == "0":
         from vsae_lightning.slurm import requeue
 
         os.write(2, f"SLURM: {requeue()}\n".encode())

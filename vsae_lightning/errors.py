@@ -44,3 +44,8 @@ def require_at_least(minimum: float, **values: float) -> None:
     for name, value in values.items():
         if not minimum <= value < math.inf:
             raise InputError(f"{name} is {value}; it must be at least {minimum}{' and finite' * (value == math.inf)}.")
+
+
+def stop_signals() -> list[Signals]:
+    """The signals that ask a run to stop, as far as this system has them: Windows has no SIGUSR1."""
+    return [Signals[name] for name in ("SIGINT", "SIGTERM", "SIGUSR1") if name in Signals.__members__]

@@ -8,7 +8,7 @@ from jsonargparse import Namespace
 
 from vsae_lightning.autoencoders.storage import describe_checkpoint, require_parts
 from vsae_lightning.errors import InputError
-from vsae_lightning.runs import CHECKPOINT, newest_of
+from vsae_lightning.runs import CHECKPOINT, LOGS, newest_of
 
 
 class Resumption:
@@ -76,20 +76,20 @@ class RunFinished(Exception):  # noqa: N818, it is no error
         super().__init__(folder)
 
 
-def last_run(logger: Any, config: dict[str, Any]) -> Path | None:
+def last_run(trainer: Namespace, config: dict[str, Any]) -> Path | None:
     """The newest run with this seed, model and data, whether it has a checkpoint or not; None if there is none.
 
     Args:
-        logger: The configuration of the logger, which says where runs are.
+        trainer: The options of the trainer, which say where runs are.
         config: The whole configuration, plain.
-
-    Raises:
-        InputError: The logger has no folder of runs.
     """
-    options = logger.get("init_args") if isinstance(logger, Namespace) else None
-    if options is None or "save_dir" not in options or not options.get("name"):
-        raise InputError("ckpt_path is 'last', but trainer.logger has no folder of runs to look in; give a path.")
-    return newest_of(Path(options["save_dir"]) / options["name"], config)
+    logger = trainer.logger
+    loggers = logger if isinstance(logger, list) else [logger]
+    options = [one.get("init_args") or {} for one in loggers if isinstance(one, Namespace)]
+    own = next((found for found in options if found.get("save_dir") and found.get("name")), {})
+    given = own.get("save_dir")
+    root = Path(trainer.default_root_dir or ".") if given in (None, ".") else Path(given)
+    return newest_of(root / (own.get("name") or LOGS.name), config)
 
 
 def checkpoint_of(run: Path) -> Path | None:

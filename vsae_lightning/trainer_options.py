@@ -34,8 +34,26 @@ def require_sound_options(config: Any, fits: bool) -> None:
         if value is not None:
             require_at_least(minimum, **{option: value})
     _require_devices(trainer.devices)
+    if trainer.overfit_batches:
+        raise InputError(
+            f"trainer.overfit_batches is {trainer.overfit_batches}, which is not supported: the stream never repeats. "
+            "Give data.max_tokens for a small training text."
+        )
+    if trainer.reload_dataloaders_every_n_epochs:
+        raise InputError(
+            "trainer.reload_dataloaders_every_n_epochs is not supported: a run is one pass over a stream; leave it out."
+        )
     if fits:
         _require_steps(trainer.max_steps, trainer.val_check_interval)
+
+
+def callbacks_left_out(trainer: Any) -> set[str]:
+    """Which of the callbacks that are always there an option of the trainer turns off."""
+    quick = bool(trainer.fast_dev_run)
+    return {
+        *(["progress"] if trainer.enable_progress_bar is False else []),
+        *(["checkpoint"] if trainer.enable_checkpointing is False or quick else []),
+    }
 
 
 def require_seed(seed: Any) -> None:

@@ -1,7 +1,6 @@
 """LightningCLI for fit, validate, test and predict."""
 
 import logging
-import signal
 import sys
 import warnings
 from contextlib import ExitStack
@@ -32,6 +31,7 @@ from vsae_lightning.callbacks import (
     Throughput,
     TrainingProgress,
 )
+from vsae_lightning.callbacks.run_folder import run_logger
 from vsae_lightning.callbacks.run_record import RunRecord
 from vsae_lightning.checkpoint_files import CheckpointFiles
 from vsae_lightning.data.datamodule import ActivationDataModule
@@ -43,14 +43,15 @@ from vsae_lightning.modules.members import MembersModule
 from vsae_lightning.modules.optimizers import make_optimizer
 from vsae_lightning.modules.sae import SAE
 from vsae_lightning.modules.vsae import VSAE
+from vsae_lightning.monitors import require_known_monitors
 from vsae_lightning.option_errors import explain
 from vsae_lightning.report import report, report_finished
 from vsae_lightning.resuming import Resumption, RunFinished, checkpoint_of, last_run
-from vsae_lightning.run_logger import RunLogger
+from vsae_lightning.run_logger import with_folder
 from vsae_lightning.run_settings import chooses_text, options_of_run
 from vsae_lightning.runs import CHECKPOINT, LOGS, NamedRun, newest_trained
 from vsae_lightning.slurm import requeue
-from vsae_lightning.trainer_options import require_seed, require_sound_options
+from vsae_lightning.trainer_options import callbacks_left_out, require_seed, require_sound_options
 from vsae_lightning.trust import told_trust, walled
 from vsae_lightning.trusted_text import key_of_training, reads_local_files, require_files_of_training
 
@@ -157,12 +158,14 @@ class TrainingCLI(LightningCLI):
         if self.subcommand == "fit":
             _require_optimizers(self.model)
             _require_a_place(self.trainer)
+            require_known_monitors(self.trainer, self.model)
         if self.resumed is not None:
             self._require_fitting_checkpoint(self.resumed)
         if self._named is not None and not self._named.trust_text:
             self._require_text_of_training(self._named)
-        if self.folder is not None and isinstance(self.trainer.logger, RunLogger):
-            self.trainer.logger.go_on(self.folder, self.resumed.step if self.resumed else 0)
+        logger = run_logger(self.trainer)
+        if self.folder is not None and logger is not None:
+            logger.go_on(self.folder, self.resumed.step if self.resumed else 0)
 
     def _fitting_width(self, d_in: int) -> int:
         """The width of the data's activations, refused where the checkpoint has another, before a module is made."""
@@ -181,6 +184,13 @@ class TrainingCLI(LightningCLI):
             require_files_of_training(named.name, self.datamodule.store_key(), key_of_training(named.folder))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        trainer = self.config[self.subcommand].trainer
+        left_out = callbacks_left_out(trainer)
+        parser = self._parser(self.subcommand)
+        parser.callback_keys = [name for name in parser.callback_keys if name not in left_out]
+        if self.subcommand == "fit" and not trainer.fast_dev_run:
+            given = self._get(self.config_init, "trainer")["logger"]
+            kwargs["logger"] = with_folder(given, trainer.default_root_dir, goes_on=self.folder is not None)
         try:
             return super().instantiate_trainer(**kwargs)
         except (TypeError, ValueError, MisconfigurationException) as error:  # of options that exclude each other
@@ -192,7 +202,7 @@ class TrainingCLI(LightningCLI):
 
     def _last_of_this_run(self, config: Namespace) -> Path | None:
         plain = yaml.safe_load(self._parser("fit").dump(config, skip_none=False))
-        self.folder = last_run(config.trainer.logger, plain)
+        self.folder = last_run(config.trainer, plain)
         checkpoint = None if self.folder is None else checkpoint_of(self.folder)
         if checkpoint is None:
             where = f"{self.folder} has no checkpoint yet" if self.folder else "no run has this configuration yet"
@@ -265,12 +275,16 @@ def run(command: str, options: list[str], named: NamedRun | None = None) -> None
         raise InputError(str(error)) from None
     except ValueError as error:
         raise input_error_behind(error) or error from None
+    except RuntimeError as error:
+        if "monitor" not in str(error) and "conditioned on metric" not in str(error):
+            raise
+        raise InputError(str(error)) from None
     except RunStopped as stop:
         if not joined_before:
             _leave_ranks()
         if getattr(rank_zero_only, "rank", 0) != 0:
             sys.exit(0)  # with any other status, whoever started the processes would kill the first one
-        if stop.why == signal.SIGUSR1:
+        if getattr(stop.why, "name", None) == "SIGUSR1":
             rank_zero_info(f"SLURM: {requeue()}")
         raise
     except RunFinished as finished:
@@ -293,7 +307,7 @@ def _require_optimizers(model: MembersModule) -> None:
 
 def _require_a_place(trainer: Trainer) -> None:
     """Runs land in a folder; something else may have its name."""
-    root = getattr(trainer.logger, "root_dir", None)
+    root = getattr(run_logger(trainer), "root_dir", None)
     if root is not None and Path(root).exists() and not Path(root).is_dir():
         raise InputError(f"trainer.logger: runs land in {str(root)!r}, which is not a folder.")
 

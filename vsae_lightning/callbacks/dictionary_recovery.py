@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from jaxtyping import Float
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from vsae_lightning.callbacks.run_folder import tensorboard
 from vsae_lightning.log_keys import log_key
 from vsae_lightning.metrics import (
     FeatureRecovery,
@@ -86,9 +86,9 @@ class DictionaryRecovery(Callback):
             values = evidence.compute()
             kl = values.pop("kl_per_latent", None)
             pl_module.log_dict({log_key(stage, name, key): x for key, x in values.items() if not x.isnan()})
-            if kl is not None and isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero:
+            if kl is not None and (logger := tensorboard(trainer)) is not None:
                 step = trainer.global_step - 1  # that of the scalars
-                trainer.logger.experiment.add_histogram(log_key(stage, name, "kl_per_latent"), kl, step)
+                logger.experiment.add_histogram(log_key(stage, name, "kl_per_latent"), kl, step)
         self._members.clear()
 
 

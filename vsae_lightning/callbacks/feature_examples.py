@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from vsae_lightning.analysis.contexts import Context, Contexts, contexts
@@ -16,6 +15,7 @@ from vsae_lightning.analysis.firings import Firings
 from vsae_lightning.autoencoders.latents import DenseLatents
 from vsae_lightning.callbacks.interval import is_due
 from vsae_lightning.callbacks.literal_markdown import literal
+from vsae_lightning.callbacks.run_folder import tensorboard
 from vsae_lightning.errors import InputError, require_at_least
 from vsae_lightning.evaluation.held_out import ROWS
 from vsae_lightning.log_keys import log_key
@@ -81,10 +81,10 @@ class FeatureExamples(Callback):
             with trainer.precision_plugin.forward_context():
                 for one in watched:
                     one.update(activations, positions)
-        if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero:
+        if (logger := tensorboard(trainer)) is not None:
             for one in watched:
                 for tag, markdown in one.texts(text, self.wanted).items():
-                    trainer.logger.experiment.add_text(tag, markdown, trainer.global_step - 1)
+                    logger.experiment.add_text(tag, markdown, trainer.global_step - 1)
 
     def _features(self, member: "Member") -> list[int]:
         if isinstance(self.features, list):

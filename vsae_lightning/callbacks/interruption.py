@@ -3,15 +3,17 @@
 import os
 import signal
 import threading
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from vsae_lightning.errors import InputError, RunStopped
+from vsae_lightning.errors import InputError, RunStopped, stop_signals
+from vsae_lightning.output import Reader
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+CLOSED_PIPE = getattr(signal, "SIGPIPE", signal.SIGTERM)  # Windows has none
 
 
 class Interruption(Callback):
@@ -19,8 +21,9 @@ class Interruption(Callback):
 
     The step under way is finished, or the validation under way given up, and of one process also the block;
     `LastCheckpoint` saves. Several processes ask each other every `every_n_batches`, and finish their block first.
-    A last validation is finished. A second SIGINT stops at once, without a checkpoint. SIGUSR1 is what
-    SLURM sends ahead of the end of a job (`--signal=SIGUSR1@90`).
+    A last validation is finished. A second SIGINT stops at once, without a checkpoint. SIGUSR1 is what SLURM sends
+    ahead of the end of a job (`--signal=SIGUSR1@90`). A reader of the output that goes away (`| head`) stops the run
+    in the same way.
 
     Args:
         every_n_batches: With several processes, batches after which they ask each other whether to stop.
@@ -79,7 +82,7 @@ class Interruption(Callback):
         if threading.current_thread() is not threading.main_thread():
             return
         self._is_listening = True
-        for number in SIGNALS:
+        for number in stop_signals():
             handler = signal.signal(number, self._receive)
             if handler != self._receive:
                 self._replaced.setdefault(number, handler)
@@ -95,7 +98,8 @@ class Interruption(Callback):
             self._pass_on(signal.Signals(number), frame)
             return
         self._received = signal.Signals(number)
-        os.write(2, f"\nvsae: {self._received.name}: stopping after this step\n".encode())
+        with suppress(OSError):  # nobody reads it any more
+            os.write(2, f"\nvsae: {self._received.name}: stopping after this step\n".encode())
 
     def _pass_on(self, number: signal.Signals, frame: FrameType | None) -> None:
         """Do what would be done without this callback."""
@@ -111,7 +115,7 @@ class Interruption(Callback):
             self._stop_if_asked(trainer)
 
     def _stop_if_asked(self, trainer: Trainer) -> None:
-        number = int(self._received or 0)
+        number = int(self._received or (CLOSED_PIPE if Reader.has_left else 0))
         if trainer.world_size > 1:
             asked = torch.tensor(number, device=trainer.strategy.root_device)
             torch.distributed.all_reduce(asked, op=torch.distributed.ReduceOp.MAX)

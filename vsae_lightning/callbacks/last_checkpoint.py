@@ -7,6 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from vsae_lightning.callbacks.loop_state import between_steps
+from vsae_lightning.callbacks.run_folder import fit_folder
 from vsae_lightning.errors import InputError, RunStopped
 from vsae_lightning.files import remove_leftovers
 
@@ -38,8 +39,8 @@ class LastCheckpoint(Checkpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
-        folder = Path(trainer.log_dir or trainer.default_root_dir) / "checkpoints"
-        self._path = folder / "last.ckpt"
+        folder = fit_folder(trainer) or Path(trainer.default_root_dir)
+        self._path = folder / "checkpoints" / "last.ckpt"
         if trainer.is_global_zero:
             remove_leftovers(self._path)
 

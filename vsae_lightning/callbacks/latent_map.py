@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vsae_lightning.autoencoders.sharding import local
 from vsae_lightning.callbacks.interval import is_due
+from vsae_lightning.callbacks.run_folder import tensorboard
 from vsae_lightning.errors import require_at_least
 from vsae_lightning.log_keys import log_key
 from vsae_lightning.metrics.directions import largest_cosines
@@ -58,16 +59,16 @@ class LatentMap(Callback):
         if is_due(trainer, batch_idx, self.every_n_steps):
             for name, member in cast("MembersModule", pl_module).members().items():
                 rows = _decoder(member)  # asks all ranks
-                if _can_be_drawn(trainer, rows):
-                    self._draw(cast("TensorBoardLogger", trainer.logger), trainer.global_step - 1, name, member, rows)
+                if (logger := _logger(trainer, rows)) is not None:
+                    self._draw(logger, trainer.global_step - 1, name, member, rows)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.every_n_steps is None:
             return
         for name, member in cast("MembersModule", pl_module).members().items():
             rows = _decoder(member)
-            if _can_be_drawn(trainer, rows):
-                self._project(cast("TensorBoardLogger", trainer.logger), trainer.global_step, name, member, rows)
+            if (logger := _logger(trainer, rows)) is not None:
+                self._project(logger, trainer.global_step, name, member, rows)
 
     def _draw(
         self, logger: TensorBoardLogger, step: int, name: str, member: "Member", rows: Float[Tensor, "d_sae d_in"]
@@ -109,10 +110,10 @@ def _decoder(member: "Member") -> Float[Tensor, "d_sae d_in"]:
     return member.autoencoder.shards.gather(W_dec).T.float()
 
 
-def _can_be_drawn(trainer: Trainer, rows: Float[Tensor, "d_sae d_in"]) -> bool:
-    """Not on other ranks than the first; nor what diverged, while other members go on."""
-    logs = isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero
-    return logs and len(rows) >= SMALLEST and bool(rows.isfinite().all())
+def _logger(trainer: Trainer, rows: Float[Tensor, "d_sae d_in"]) -> TensorBoardLogger | None:
+    """Where the map goes: nowhere on other ranks than the first, nor of what diverged while other members go on."""
+    is_drawn = len(rows) >= SMALLEST and bool(rows.isfinite().all())
+    return tensorboard(trainer) if is_drawn else None
 
 
 def _map(

@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from vsae_lightning.callbacks.run_folder import tensorboard
 from vsae_lightning.errors import InputError
 from vsae_lightning.log_keys import is_logged, log_key
 
@@ -59,12 +59,10 @@ class Sparsity(Callback):
         self._tokens, self._logged_step = state_dict["tokens"], state_dict["logged_step"]
 
     def _log_histogram(self, trainer: Trainer) -> None:
-        if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero:
+        if (logger := tensorboard(trainer)) is not None:
             floor = 0.1 / self._tokens
             for name, counts in self._firing_counts.items():
                 density = torch.log10((counts.float() / self._tokens).clamp_min(floor))
                 key = log_key("train", name, "log10_density")
-                trainer.logger.experiment.add_histogram(
-                    key, density, trainer.global_step - 1
-                )  # the step of the scalars
+                logger.experiment.add_histogram(key, density, trainer.global_step - 1)  # the step of the scalars
         self._firing_counts, self._tokens = {}, 0

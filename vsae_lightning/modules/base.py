@@ -34,10 +34,9 @@ from vsae_lightning.modules.gate_kl import gate_kl, usage
 from vsae_lightning.modules.held_out import HeldOutMetrics
 from vsae_lightning.modules.hyperparameters import save_plain_hyperparameters
 from vsae_lightning.modules.noise import standard_normal
-from vsae_lightning.modules.optimizers import OnePass, make_optimizer
+from vsae_lightning.modules.optimizers import OnePass, make_optimizer, make_schedule
 from vsae_lightning.modules.ranks import RankedModule
 from vsae_lightning.modules.resampling import resample_dead_
-from vsae_lightning.modules.schedules import WarmupDecay
 from vsae_lightning.modules.terms import LossTerms
 from vsae_lightning.modules.usage import FeatureUsage
 from vsae_lightning.modules.warmup import linear_warmup
@@ -334,10 +333,7 @@ class AutoencoderModule(RankedModule):
         self.one_pass = OnePass(optimizer)
         if self.scheduler is None:
             return {"optimizer": optimizer}
-        scheduler = self.scheduler(optimizer)
-        if isinstance(scheduler, WarmupDecay) and scheduler.total_steps is None:
-            scheduler.total_steps = self.trainer.max_steps
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return {"optimizer": optimizer, "lr_scheduler": make_schedule(self.scheduler, optimizer, self.trainer)}
 
     # ------------------------------------------------------------ evaluation
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from lightning.pytorch.cli import ReduceLROnPlateau
 from torch import nn
 
 from vsae_lightning.batches import ActivationBatch
@@ -108,6 +109,8 @@ class Ensemble(MembersModule):
         configured = [member.configure_optimizers() for member in self.members().values()]
         optimizer = CombinedOptimizer([one["optimizer"] for one in configured])
         schedules = [one["lr_scheduler"]["scheduler"] for one in configured if "lr_scheduler" in one]
+        if any(isinstance(schedule, ReduceLROnPlateau) for schedule in schedules):
+            raise InputError("Ensemble: ReduceLROnPlateau is not supported for a member; train that member alone.")
         if not schedules:
             return {"optimizer": optimizer}
         return {

@@ -2,15 +2,19 @@
 
 import math
 from collections.abc import Iterable
+from inspect import Parameter, signature
 from typing import Any
 
 import torch
-from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from torch.optim import Adam, AdamW, Optimizer
+from torch.optim import Adam, AdamW, Optimizer, SparseAdam
+from torch.optim.lr_scheduler import OneCycleLR
 
 from vsae_lightning.errors import InputError
+from vsae_lightning.modules.schedules import WarmupDecay
 
 
 def make_optimizer(given: OptimizerCallable | None, parameters: Iterable[nn.Parameter], d_sae: int) -> Optimizer:
@@ -23,11 +27,53 @@ def make_optimizer(given: OptimizerCallable | None, parameters: Iterable[nn.Para
         return Adam(parameters, lr=2e-4 * (2**14 / d_sae) ** 0.5)
     try:
         optimizer: Optimizer = given(parameters)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise InputError(f"model.init_args.optimizer: {error}") from None
+    _require_one_evaluation(optimizer)
     if not math.isfinite(lr := optimizer.param_groups[0]["lr"]):
         raise InputError(f"model.init_args.optimizer: lr is {lr}; it must be a number.")
     return optimizer
+
+
+def make_schedule(given: LRSchedulerCallable, optimizer: Optimizer, trainer: Trainer) -> dict[str, Any]:
+    """The schedule of a run as Lightning takes it: stepped per optimizer step, or after its metric.
+
+    Raises:
+        InputError: An argument of the schedule is out of range, or the schedule is shorter than the run.
+    """
+    try:
+        scheduler: Any = given(optimizer)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"model.init_args.scheduler: {error}") from None
+    steps = trainer.max_steps
+    if isinstance(scheduler, WarmupDecay) and scheduler.total_steps is None:
+        scheduler.total_steps = steps
+    if isinstance(scheduler, OneCycleLR) and steps > scheduler.total_steps:
+        given_steps = scheduler.total_steps
+        raise InputError(
+            f"model.init_args.scheduler: OneCycleLR has total_steps {given_steps}, but trainer.max_steps is {steps}."
+        )
+    schedule = {"scheduler": scheduler, "interval": "step"}
+    if isinstance(scheduler, ReduceLROnPlateau):
+        held_out = str(scheduler.monitor).startswith("val/")
+        # The metric changes with every validation, or with every entry in the log.
+        frequency: Any = trainer.val_check_interval if held_out else getattr(trainer, "log_every_n_steps", 1)
+        schedule |= {"monitor": scheduler.monitor, "frequency": frequency if isinstance(frequency, int) else 1}
+    return schedule
+
+
+def _require_one_evaluation(optimizer: Optimizer) -> None:
+    """Refuse optimizers that ask for the loss several times, or for sparse gradients."""
+    name = type(optimizer).__name__
+    closure = signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is Parameter.empty:
+        raise InputError(
+            f"model.init_args.optimizer: {name} evaluates the loss several times a step, which is not supported here."
+        )
+    if isinstance(optimizer, SparseAdam):
+        raise InputError(
+            f"model.init_args.optimizer: {name} needs sparse gradients; those here are dense. Give torch.optim.Adam."
+        )
 
 
 class OnePass:
