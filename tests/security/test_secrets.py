@@ -13,6 +13,7 @@ import yaml
 from refusals import changed
 from run_folders import model, write_run
 from vsae_lightning.cli import main
+from vsae_lightning.data.text import HuggingFaceText
 from vsae_lightning.interop.public import public_place, public_value
 from vsae_lightning.redaction import (
     REMOVED,
@@ -284,6 +285,15 @@ def test_what_was_removed_is_known_and_left_out() -> None:
     assert is_removed(clean["load_args"]["url"])
     assert not is_removed("x")
     assert without_removed(clean) == {"load_args": {"split": "x"}, "paths": ["x"]}
+
+
+def test_what_was_removed_is_never_sent() -> None:
+    given = {"data_files": "x", "token": REMOVED}
+    text, plain = HuggingFaceText("json", load_args=given), HuggingFaceText("json", load_args={"data_files": "x"})
+    secret = HuggingFaceText("json", load_args=given | {"token": TOKEN})
+    assert text.load_args == plain.load_args == {"data_files": "x"}
+    assert secret.load_args["token"] == TOKEN
+    assert secret.fingerprint() == plain.fingerprint()  # one token store, whoever reads the text
 
 
 @pytest.mark.parametrize(

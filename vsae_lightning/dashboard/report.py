@@ -121,7 +121,7 @@ def replacing_report(folder: Path) -> Iterator[Path]:
             remove_leftovers(folder)
             temporary = stack.enter_context(replacing_tree(folder))
         except OSError as error:
-            raise InputError(f"output: {str(folder)!r} cannot be written: {error.strerror}.") from None
+            raise InputError(f"output: {str(folder)!r} cannot be written: {error.strerror or error}.") from None
         yield temporary
 
 

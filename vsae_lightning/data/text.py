@@ -139,7 +139,7 @@ class HuggingFaceText(TextSource):
         self.revision = revision
         self.held_out_split = held_out_split
         self.held_out_fraction = held_out_fraction
-        self.load_args = load_args or {}
+        self.load_args = without_removed(load_args or {})  # what stands in the place of a secret is never sent
 
     def documents(self) -> Iterator[Document]:
         if self.held_out_split is not None:
