@@ -106,6 +106,12 @@ def _names_user(parts: Iterable[str]) -> bool:
 
 
 def _home() -> str:
+    return _home_of(os.environ.get("HOME"), os.environ.get("USERPROFILE"))
+
+
+@lru_cache(maxsize=4)
+def _home_of(*environment: str | None) -> str:
+    """What `environment` decides; asked for once, since a text can have a path in every line."""
     try:
         return str(Path.home())
     except RuntimeError:  # a container whose user has none
