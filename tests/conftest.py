@@ -79,6 +79,15 @@ def load_refusal(desk: Path, record_property: Callable[[str, object], None]) -> 
     return run
 
 
+@pytest.fixture(autouse=True, scope="session")
+def state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the key of sealed reports is: not in the home of who runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("state")
+        patch.setenv("XDG_STATE_HOME", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def quiet_trainer(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Trainer]:
     """Makes a Trainer of so many steps that clips, logs nothing and writes nothing."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from vsae_lightning.errors import InputError
+from vsae_lightning.redaction import redacted, without_removed
 
 LOGS = Path("lightning_logs")
 CHECKPOINT = Path("checkpoints", "last.ckpt")
@@ -136,7 +137,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _essence(config: Any) -> Any:
-    """The sections that decide what a run computes."""
+    """The sections that decide what a run computes, without secrets: a run folder has none to compare with."""
+    config = without_removed(redacted(config))
     trainer = config.get("trainer") or {}
     options = {option: trainer.get(option) for option in OF_THE_TRAINER}
     return {**{section: _plain(config.get(section)) for section in SECTIONS}, "trainer": options}
@@ -144,5 +146,6 @@ def _essence(config: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items() if key not in INCIDENTAL}
+        # An option that is null is as one that is not there: what a secret was removed from.
+        return {key: _plain(entry) for key, entry in value.items() if key not in INCIDENTAL and entry is not None}
     return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value

@@ -17,6 +17,7 @@ from vsae_lightning.commands.subjects import open_subject
 from vsae_lightning.dashboard.data_files import read_data
 from vsae_lightning.dashboard.overview import MAX_POINTS, manifest, overview, thinned
 from vsae_lightning.evaluation.evaluation import untracked
+from vsae_lightning.interop.public import public_value
 from vsae_lightning.loading import load, origin_of
 
 TOKENS = 3200
@@ -106,12 +107,12 @@ def test_long_curves_keep_their_last_point() -> None:
 
 def test_the_run_and_how_to_make_it_again(run: Path, page: dict[str, Any], tiny_model: Path) -> None:
     facts = {fact["name"]: fact["value"] for fact in page["run"]}
-    told = {"language model": str(tiny_model), "d_in": "32", "d_sae": "96", "class": "VSAE", "sparsifier": "TopK"}
+    told = {"language model": tiny_model.name, "d_in": "32", "d_sae": "96", "class": "VSAE", "sparsifier": "TopK"}
     told |= {"sparsifier.k": "6", "sigma": "learned", "kl_weight": "0.05", "seed": "3", "tokens of training": "768"}
     assert told.items() <= facts.items()
     assert facts["trained with"].startswith("vsae_lightning 0.")
-    assert yaml.safe_load(page["config"]) == yaml.safe_load((run / "config.yaml").read_text())
-    assert page["reproduce"] == [f"vsae fit --config {run}/config.yaml", "vsae analyze RUN"]
+    assert yaml.safe_load(page["config"]) == public_value(yaml.safe_load((run / "config.yaml").read_text()))
+    assert page["reproduce"] == [f"vsae fit --config {run.name}/config.yaml", "vsae analyze RUN"]
     assert {"date", "python", "vsae_lightning", "torch"} <= page["made"].keys()
 
 
@@ -120,7 +121,7 @@ def test_of_an_export_there_is_what_is_known(run: Path, tmp_path: Path) -> None:
     page = overview(observed(tmp_path / "whole"), tmp_path / "whole", None, None, None, "vsae analyze")
     assert page["curves"] == []
     assert page["reproduce"] == ["vsae analyze"]
-    assert yaml.safe_load(page["config"]) == yaml.safe_load((run / "config.yaml").read_text())
+    assert yaml.safe_load(page["config"]) == public_value(yaml.safe_load((run / "config.yaml").read_text()))
     assert {"name": "seed", "value": "3"} in page["run"]
     assert "tokens of training" not in {fact["name"] for fact in page["run"]}
 
@@ -137,8 +138,7 @@ def test_the_manifest_says_what_there_is(observation: Observation) -> None:
 def test_the_command_writes_it(run: Path, tmp_path: Path) -> None:
     main(["analyze", str(run), "--tokens", str(TOKENS), "--output", str(tmp_path / "report")])
     page = read_data(tmp_path / "report", "overview")
-    options = f"--tokens {TOKENS} --output {tmp_path / 'report'}"
-    assert page["reproduce"][1] == f"vsae analyze {run} {options}"
+    assert page["reproduce"][1] == f"vsae analyze {run.name} --tokens {TOKENS} --output report"
     assert read_data(tmp_path / "report", "manifest")["kind"] == "VSAE"
     columns = {column["key"]: column["values"] for column in read_data(tmp_path / "report", "columns")["columns"]}
     usage = TrainingUsage.of(run)

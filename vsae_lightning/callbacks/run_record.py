@@ -12,13 +12,14 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 from torch.utils.tensorboard.summary import hparams
 
 from vsae_lightning.callbacks.run_folder import run_folder
 from vsae_lightning.errors import InputError
 from vsae_lightning.files import replacing, write_json
 from vsae_lightning.log_keys import log_key
+from vsae_lightning.redaction import options_with_secrets, redacted, redacted_words
 from vsae_lightning.run_logger import RunLogger
 from vsae_lightning.versions import versions
 
@@ -32,7 +33,8 @@ class RunRecord(SaveConfigCallback):
     """Writes `config.yaml` and `run.json` when a run starts; `fit.json`, `validate.json` or `test.json` at its end.
 
     The metrics files are flat: `stage/metric` keys, then versions, config, seed, tokens and checkpoint. Those known
-    when a checkpoint is written are part of it, so that a run that goes on ends with all of them.
+    when a checkpoint is written are part of it, so that a run that goes on ends with all of them. No file has a
+    secret of the configuration: `vsae_lightning.redaction.REMOVED` stands in its place.
 
     Raises:
         InputError: Another process is training in this run's folder.
@@ -43,6 +45,7 @@ class RunRecord(SaveConfigCallback):
         self._metrics: dict[str, float] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        warn_of_secrets(self._typed)
         if stage != "fit":
             return
         folder = trainer.log_dir  # asks all ranks
@@ -70,7 +73,8 @@ class RunRecord(SaveConfigCallback):
             write_json(Path(folder) / "run.json", self._origin(trainer))
         if isinstance(trainer.logger, TensorBoardLogger):
             # Names the metrics of the HPARAMS tab; it reads their values from the scalars logged later.
-            flat = _flatten({"model": dict(pl_module.hparams), "data": self._config.get("data")})
+            model = redacted(dict(pl_module.hparams))
+            flat = _flatten({"model": model, "data": self._config.get("data")})
             writer = trainer.logger.experiment._get_file_writer()
             metrics = [log_key("val", name, metric) for name in _members(pl_module) for metric in HPARAM_METRICS]
             for summary in hparams(flat, dict.fromkeys(metrics, 0)):
@@ -114,7 +118,7 @@ class RunRecord(SaveConfigCallback):
         return {
             "versions": versions(),
             "seed": self._config.get("seed_everything"),
-            "command": sys.argv,
+            "command": redacted_words([Path(sys.argv[0]).name, *sys.argv[1:]]),
             "git": _git_state(),
             "device": str(trainer.strategy.root_device),
             "world_size": trainer.world_size,
@@ -124,17 +128,34 @@ class RunRecord(SaveConfigCallback):
         }
 
     def _write_config(self, folder: Path) -> None:
+        text = self._text if self._config == self._typed else yaml.safe_dump(self._config, sort_keys=False)
         with replacing(folder / self.config_filename) as temporary:
-            temporary.write_text(self._text, encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8")
 
     @cached_property
     def _text(self) -> str:
         return self.parser.dump(self.config, skip_none=False)
 
     @cached_property
-    def _config(self) -> dict[str, Any]:
+    def _typed(self) -> dict[str, Any]:
         config: dict[str, Any] = yaml.safe_load(self._text)
         return config
+
+    @cached_property
+    def _config(self) -> dict[str, Any]:
+        """What may be written."""
+        config: dict[str, Any] = redacted(self._typed)
+        return config
+
+
+def warn_of_secrets(config: dict[str, Any]) -> None:
+    """Warn, in one line, of the options of a configuration that hold a secret; the secret is not told."""
+    if named := options_with_secrets(config):
+        rank_zero_warn(
+            f"{', '.join(named)}: give secrets by the environment (HF_TOKEN and the like); they are in no file of the "
+            "run, so that it is not made again without them.",
+            stacklevel=1,
+        )
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -15,16 +15,22 @@ from vsae_lightning.analysis.observation import observe
 from vsae_lightning.commands.options import command_line
 from vsae_lightning.commands.progress import console_of_log, tracking
 from vsae_lightning.commands.subjects import open_subject, path_of
-from vsae_lightning.dashboard.report import Analysed, Shown, key_of_report, replacing_report, write_report
+from vsae_lightning.dashboard.report import (
+    Analysed,
+    Shown,
+    default_folder,
+    key_of_report,
+    replacing_report,
+    write_report,
+)
 from vsae_lightning.dashboard.selection import selected
 from vsae_lightning.errors import InputError
 from vsae_lightning.evaluation.results import weights_digest
 from vsae_lightning.evaluation.subject import Subject
 from vsae_lightning.explanation.report_scores import score_report
 from vsae_lightning.explanation.settings import Scoring
+from vsae_lightning.interop.public import public_place, public_value
 from vsae_lightning.runs import place_of
-
-FOLDER = "report"
 
 
 def analyze(
@@ -71,7 +77,7 @@ def analyze(
     if score:
         scoring.endpoint()  # what is missing is told before the text is read
     # Scores are added to a report, and a key must not be in one.
-    of_report = {**locals(), "run": str(path_of(run)), "score": False, "scoring": Scoring(), "force": False}
+    of_report = {**locals(), "score": False, "scoring": Scoring(), "force": False}
     changes = {"model_name": model_name, "hook_name": hook_name, "cache_dir": cache_dir}
     subject = open_subject(run, member, device, **changes)
     places, subjects = [(path_of(run), member)], [subject]
@@ -79,9 +85,11 @@ def analyze(
         (place, its), other = _open_other(against, device, **changes)
         places.append((place, its))
         subjects.append(other)
-        of_report["against"] = f"{place}:{its}" if its else str(place)  # `last` is another one later
-    command = command_line(analyze, "analyze", of_report)
-    folder = (Path(output) if output else default_folder(subject, member)).resolve()
+        of_report["against"] = (
+            f"{public_place(place)}:{its}" if its else public_place(place)
+        )  # `last` is another one later
+    command = command_line(analyze, "analyze", of_report | _published(path_of(run), output, model_name))
+    folder = Path(output).resolve() if output else default_folder(subject.folder, member)
     shown = Shown(selected(features, subject.autoencoder.d_sae), contexts, maps, comparison)
     key = _key(subjects, tokens, shown)
     console = console_of_log()
@@ -97,9 +105,14 @@ def analyze(
         score_report(folder, scoring, console)
 
 
-def default_folder(subject: Subject, member: str | None) -> Path:
-    """In the folder of the run."""
-    return subject.folder / FOLDER / member if member else subject.folder / FOLDER
+def _published(run: Path, output: str | None, model_name: str | None) -> dict[str, str | None]:
+    """The arguments that can be of this machine, as the report tells them."""
+    return {
+        "run": public_place(run),
+        "output": output and public_place(Path(output)),
+        "model_name": public_value(model_name, "model_name"),
+        "cache_dir": None,
+    }
 
 
 def _key(subjects: list[Subject], tokens: int, shown: Shown) -> str:

@@ -9,6 +9,7 @@ from vsae_lightning.comparison.plots import Plot, Series, label_places
 from vsae_lightning.files import replacing
 
 SCRIPT = "plotly.min.js"
+MOST = 60  # characters of a name that the margin is made for: a stranger's can have any number
 
 
 def write_script(folder: Path) -> None:
@@ -56,7 +57,7 @@ def _figure(plot: Plot) -> Any:
         yaxis={"title": plot.y_title, "range": list(plot.y_limits)},
         template="simple_white",
         legend={"orientation": "h", "y": -0.2, "title": {"text": escape(plot.legend)}},
-        margin={"r": 30 + 7 * max(len(line.name) for line in plot.series)},
+        margin={"r": 30 + 7 * min(MOST, max(len(line.name) for line in plot.series))},
     )
     return figure
 

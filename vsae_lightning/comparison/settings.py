@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from vsae_lightning.interop.public import is_of_this_machine, public_value
 from vsae_lightning.runs import INCIDENTAL, OF_THE_TRAINER
 
 # What a name says of every run that has it, differing or not.
@@ -44,8 +45,9 @@ def identity(settings: Settings) -> str:
 
 
 def differing(several: Sequence[Settings]) -> list[str]:
-    """The names, in the order of the configuration, whose values are not the same in all that have them."""
-    names = list(dict.fromkeys(name for settings in several for name in settings))
+    """The names that may be published, in the order of the configuration, whose values are not the same in all that
+    have them."""
+    names = list(dict.fromkeys(name for settings in several for name in settings if not is_of_this_machine(name)))
     return [name for name in names if len({identity({"": s[name]}) for s in several if name in s}) > 1]
 
 
@@ -86,7 +88,7 @@ def _kinds(several: Sequence[Settings], names: Sequence[str]) -> int:
 
 
 def _name(settings: Settings, shown: Sequence[str]) -> str:
-    return " ".join([str(settings.get(OWN_CLASS, "?")), *(_option(name, settings) for name in shown)])
+    return " ".join([public_value(str(settings.get(OWN_CLASS, "?"))), *(_option(name, settings) for name in shown)])
 
 
 def _option(name: str, settings: Settings) -> str:
@@ -94,7 +96,7 @@ def _option(name: str, settings: Settings) -> str:
     last = name.rpartition(".")[2]
     ambiguous = sum(other.rpartition(".")[2] == last for other in settings) > 1
     label = ".".join(name.split(".")[-2:]) if ambiguous else last
-    return f"{label}={_short(settings[name])}"
+    return f"{label}={_short(public_value(settings[name], last))}"
 
 
 def _short(value: Any) -> str:

@@ -22,6 +22,7 @@ from vsae_lightning.comparison.quantities import (
 )
 from vsae_lightning.comparison.settings import differing, printable
 from vsae_lightning.comparison.sources import STAGES
+from vsae_lightning.interop.public import public_value
 
 PARTS: tuple[tuple[str, tuple[Quantity, ...]], ...] = (
     ("reconstruction", CORE),
@@ -81,7 +82,8 @@ def _has_any(group: Group, quantities: Sequence[Quantity]) -> bool:
 def _differences(groups: Sequence[Group]) -> list[Part]:
     """A row per setting, since there can be many; the first column names it, and not a group."""
     names = differing([group.settings for group in groups])
-    rows = [[name, *(str(group.settings.get(name, "-")) for group in groups)] for name in names]
+    settings = [public_value(group.settings) for group in groups]
+    rows = [[name, *(str(known.get(name, "-")) for known in settings)] for name in names]
     return [Part("settings that differ", ["setting", *(group.name for group in groups)], rows)] if rows else []
 
 
@@ -124,16 +126,20 @@ def rich_tables(found: Sequence[Part]) -> list[Table]:
 
 
 def markdown(found: Sequence[Part], told: Sequence[str]) -> str:
-    """For a document; nothing in a name is read as markup."""
+    """For a document; nothing in a name is read as markup, and nothing in a note is of this machine."""
     lines = ["# Comparison", ""]
     for part in found:
         lines += [f"## {part.title}", "", _row(part.header), _rule(part.header), *map(_row, part.rows), ""]
-    return "\n".join([*lines, *(f"- {note.translate(MARKDOWN)}" for note in told)]) + "\n"
+    return "\n".join([*lines, *(f"- {note.translate(MARKDOWN)}" for note in public_value(told))]) + "\n"
 
 
 def as_json(groups: Sequence[Group], told: Sequence[str], commands: Sequence[str]) -> dict[str, Any]:
-    """All of it, every seed's value and its source too."""
-    return {"groups": [_group(group) for group in groups], "notes": list(told), "missing": list(commands)}
+    """All of it, every seed's value and its source too, but nothing of this machine."""
+    return {
+        "groups": [_group(group) for group in groups],
+        "notes": public_value(told),
+        "missing": public_value(commands),
+    }
 
 
 def _group(group: Group) -> dict[str, Any]:
@@ -142,7 +148,7 @@ def _group(group: Group) -> dict[str, Any]:
         "runs": list(group.members),
         "seeds": [list(seeds) for seeds in group.seeds],
         "published": group.is_published,
-        "settings": group.settings,
+        "settings": public_value(group.settings),
         "metrics": {key: _value(value) for key, value in group.values.items()},
     }
 

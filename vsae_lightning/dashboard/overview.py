@@ -18,6 +18,7 @@ from vsae_lightning.comparison.quantities import CORE, FEATURES, PROBING, SCR, T
 from vsae_lightning.comparison.settings import printable
 from vsae_lightning.comparison.sources import BY_SAEBENCH, SOURCES, Values
 from vsae_lightning.dashboard.feature_files import SHARD
+from vsae_lightning.interop.public import public_place, public_value
 from vsae_lightning.log_keys import log_key
 from vsae_lightning.metrics.sparsity import density_histogram
 from vsae_lightning.origin import read_json
@@ -99,7 +100,9 @@ def overview(
     entry = entry_of(place, member)
     density = density_histogram(torch.from_numpy(observation.density))
     config = subject.folder / "config.yaml"
-    refit = [shlex.join(["vsae", "fit", "--config", str(config)])] if config.is_file() else []
+    again = ["vsae", "fit", "--config", str(Path(public_place(subject.folder), config.name))]
+    refit = [shlex.join(again)] if config.is_file() else []
+    training = public_value(subject.training)
     return {
         "run": _facts(observation, entry, usage),
         "text": _text(observation),
@@ -112,7 +115,7 @@ def overview(
             "dense": observation.dense,
         },
         "l0": {"values": np.flatnonzero(observation.l0), "counts": observation.l0[observation.l0 > 0]},
-        "config": yaml.safe_dump(subject.training, sort_keys=False, allow_unicode=True) if subject.training else "",
+        "config": yaml.safe_dump(training, sort_keys=False, allow_unicode=True) if training else "",
         "reproduce": [printable(line) for line in (*refit, command)],
         "made": {"date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), **versions()},
     }
@@ -122,11 +125,11 @@ def _facts(observation: Observation, entry: Entry, usage: TrainingUsage | None) 
     subject, settings = observation.subject, entry.settings
     seed = next((seed for seed in entry.seeds[1::-1] if seed is not None), None)
     known = {
-        "language model": subject.provenance.model_name,
-        "hook": subject.provenance.hook_name,
+        "language model": public_value(subject.provenance.model_name, "model_name"),
+        "hook": public_value(subject.provenance.hook_name),
         "d_in": f"{subject.autoencoder.d_in:,}",
         "d_sae": f"{subject.autoencoder.d_sae:,}",
-        **{name: settings.get(name) for name in FACTS},
+        **{name: public_value(settings.get(name)) for name in FACTS},
         "seed": seed,
         "tokens of training": None if usage is None else f"{usage.tokens:,}",
         "trained with": _trained_with(subject.folder / "run.json"),
@@ -136,10 +139,11 @@ def _facts(observation: Observation, entry: Entry, usage: TrainingUsage | None) 
 
 def _trained_with(path: Path) -> str | None:
     """The versions, and the state of the code, that a run wrote down."""
-    record = read_json(path) if path.is_file() else {}
-    made, git = (record.get(name) or {} for name in ("versions", "git"))
+    record = public_value(read_json(path)) if path.is_file() else {}
+    made, git = (found if isinstance(found := record.get(name), dict) else {} for name in ("versions", "git"))
     parts = [f"{name} {made[name]}" for name in ("vsae_lightning", "torch", "lightning") if made.get(name)]
-    commit = [f"commit {git['commit'][:8]}{' with changes' if git.get('dirty') else ''}"] if git.get("commit") else []
+    changed = " with changes" if git.get("dirty") else ""
+    commit = [f"commit {str(git['commit'])[:8]}{changed}"] if git.get("commit") else []
     return ", ".join([*parts, *commit]) or None
 
 

@@ -1,5 +1,6 @@
 """The folder that `vsae analyze` writes."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +20,7 @@ from vsae_lightning.dashboard.data_files import DATA, Write, read_data, writer
 from vsae_lightning.dashboard.feature_files import write_features
 from vsae_lightning.dashboard.map_files import write_maps
 from vsae_lightning.dashboard.overview import manifest, overview
+from vsae_lightning.dashboard.seal import is_sealed, write_seal
 from vsae_lightning.dashboard.vocabulary import vocabulary
 from vsae_lightning.dashboard.window_files import write_windows
 from vsae_lightning.errors import InputError
@@ -27,6 +29,8 @@ from vsae_lightning.files import remove_leftovers, replacing_tree
 
 PAGES = "vsae_lightning.dashboard"
 OTHER = "other/"
+FOLDER = "report"
+MARK = b'receive("manifest",'
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ def write_report(
     write("overview", overview(observation, mine.place, mine.member, mine.usage, mean_f1(found), command))
     has = manifest(observation, shown.only, **drawn._asdict(), compare=other is not None)
     write("manifest", {**has, "key": key})
+    write_seal(folder)
 
 
 @contextmanager
@@ -108,7 +113,7 @@ def replacing_report(folder: Path) -> Iterator[Path]:
     Raises:
         InputError: What stands there is no report, so that it would be lost; or nothing can be written there.
     """
-    is_report = (folder / DATA / "manifest.js").is_file()
+    is_report = _is_report(folder)
     with ExitStack() as stack:
         try:
             if folder.exists() and not is_report and (folder.is_file() or any(folder.iterdir())):
@@ -116,12 +121,38 @@ def replacing_report(folder: Path) -> Iterator[Path]:
             remove_leftovers(folder)
             temporary = stack.enter_context(replacing_tree(folder))
         except OSError as error:
-            raise InputError(f"output: {str(folder)!r} cannot be written: {error.strerror}.") from None
+            raise InputError(f"output: {str(folder)!r} cannot be written: {error.strerror or error}.") from None
         yield temporary
 
 
+def default_folder(run: Path, member: str | None) -> Path:
+    """Where the report of a run goes that is given no other place: in its own folder.
+
+    Raises:
+        InputError: A link there, which a stranger may have made, leads elsewhere; or the member's name does.
+    """
+    if member is not None and re.fullmatch(r"[\w-]+", member) is None:
+        raise InputError(f"member is {member!r}, which names no folder; give --output.")
+    folder = run.resolve() / FOLDER
+    for place in (folder, folder / member) if member else (folder,):
+        if place.is_symlink():
+            raise InputError(f"output: {str(place)!r} is a link to elsewhere; remove it, or give --output.")
+    return folder / member if member else folder
+
+
+def _is_report(folder: Path) -> bool:
+    """By its own mark, so that nothing else is ever replaced; no link is followed, and no pipe waited for."""
+    mark = folder / DATA / "manifest.js"
+    if folder.is_symlink() or mark.parent.is_symlink() or mark.is_symlink() or not mark.is_file():
+        return False
+    with mark.open("rb") as file:
+        return file.read(len(MARK)) == MARK
+
+
 def key_of_report(folder: Path) -> str | None:
-    """That of the report that is there; None where there is none that is whole."""
+    """That of the report that is there; None where there is none that is whole and sealed by this user's machine."""
+    if not is_sealed(folder):
+        return None
     try:
         key: str = read_data(folder, "manifest")["key"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from vsae_lightning.data.hub import require_available
 from vsae_lightning.data.readers import read_documents
 from vsae_lightning.errors import InputError, did_you_mean
+from vsae_lightning.redaction import redacted, without_removed
 
 BUNDLED = Path(__file__).parent / "bundled"
 
@@ -138,7 +139,7 @@ class HuggingFaceText(TextSource):
         self.revision = revision
         self.held_out_split = held_out_split
         self.held_out_fraction = held_out_fraction
-        self.load_args = load_args or {}
+        self.load_args = without_removed(load_args or {})  # what stands in the place of a secret is never sent
 
     def documents(self) -> Iterator[Document]:
         if self.held_out_split is not None:
@@ -149,6 +150,7 @@ class HuggingFaceText(TextSource):
 
     def fingerprint(self) -> dict[str, Any]:
         options = {key: value for key, value in vars(self).items() if key != "streaming"}
+        options = without_removed(redacted(options))  # the text is the same, whoever reads it
         return options | {"files": [_file_state(path) for path in self._local_files()]}
 
     def _local_files(self) -> list[Path]:

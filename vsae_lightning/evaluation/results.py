@@ -14,6 +14,7 @@ from vsae_lightning.evaluation.evaluation import Evaluation, Scores
 from vsae_lightning.evaluation.subject import Subject
 from vsae_lightning.files import write_json
 from vsae_lightning.origin import read_json
+from vsae_lightning.redaction import redacted
 
 FOLDER = "evaluation"
 
@@ -121,6 +122,6 @@ def _origin(evaluation: Evaluation, subject: Subject) -> dict[str, Any]:
     return {
         "computed_by": f"vsae_lightning {__version__}",
         "weights_sha256": weights_digest(subject.autoencoder),
-        "provenance": plain(provenance),
+        "provenance": redacted(plain(provenance)),
         "token_store": subject.tokens.key if evaluation.reads_held_out else None,
     }

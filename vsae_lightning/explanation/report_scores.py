@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from vsae_lightning.dashboard.data_files import write_data
+from vsae_lightning.dashboard.seal import is_sealed, write_seal
 from vsae_lightning.errors import InputError
 from vsae_lightning.explanation.answers import Answers
 from vsae_lightning.explanation.endpoint import BudgetSpent, Endpoint, NotAnswered
@@ -26,7 +27,7 @@ FAILURES = 3  # so many features in a row without an answer, and no other one is
 
 
 def score_report(folder: Path, settings: Scoring, console: Console) -> None:
-    """Write `scores` of a report that is there.
+    """Write `scores` of a report that is there, and seal it anew if it was sealed.
 
     What is expected to be spent is said before anything is sent. Every answer is kept in the folder FOLDER_answers
     beside the report, so that a run that was killed, or that came to the end of its budget, goes on when called again,
@@ -39,8 +40,9 @@ def score_report(folder: Path, settings: Scoring, console: Console) -> None:
 
     Raises:
         InputError: There is no such report, feature or endpoint; it would cost more than the budget; or the endpoint
-            gives no answers.
+            gives no answers; or a link leads the answers elsewhere.
     """
+    was_sealed = is_sealed(folder)
     scorer = _Scorer(folder, settings)
     order = _chosen(scorer.report.living(), settings)
     costs = {feature: scorer.tokens_to_ask(feature) for feature in sorted(order)}
@@ -52,6 +54,8 @@ def score_report(folder: Path, settings: Scoring, console: Console) -> None:
         asyncio.run(scorer.run([feature for feature in order if costs[feature] is not None], console))
     finally:
         scorer.write()
+        if was_sealed:  # never one whose other files are not known
+            write_seal(folder)
     scorer.require_answers()
     console.print(f"score: {scorer.summary(len(known))}", highlight=False, markup=False)
 
@@ -78,6 +82,9 @@ class _Scorer:
     def __init__(self, folder: Path, settings: Scoring) -> None:
         self.folder = folder
         self.settings = settings
+        self.answers = folder.parent / f"{folder.name}_answers"
+        if self.answers.is_symlink():
+            raise InputError(f"{str(self.answers)!r} is a link to elsewhere; remove it, or give --output.")
         self.report = ReportData(folder)
         self.endpoint = Endpoint(settings)
         self.scores: dict[int, Score] = {}
@@ -128,7 +135,7 @@ class _Scorer:
         return material(feature, self.report.evidence(feature), self.settings)
 
     def _answers(self, feature: int) -> Answers:
-        return Answers(self.folder.parent / f"{self.folder.name}_answers" / f"{feature}.json")
+        return Answers(self.answers / f"{feature}.json")
 
     async def _work(self, waiting: Iterator[int], progress: Progress, task: Any) -> None:
         for feature in waiting:

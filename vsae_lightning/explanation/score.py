@@ -1,5 +1,6 @@
 """One feature: its explanation, and how well that tells where it fires."""
 
+import json
 from collections.abc import Awaitable, Callable, Iterator
 from typing import NamedTuple
 
@@ -69,11 +70,10 @@ def remembering(endpoint: Endpoint, answers: Answers) -> Ask:
     """Asks the endpoint what has not been answered yet."""
 
     async def ask(prompt: Prompt) -> Answer:
-        key = prompt.key(endpoint.model, endpoint.parameters)
-        answer = answers.get(key)
+        answer = _known(prompt, endpoint, answers)
         if answer is None:
             answer = await endpoint.ask(prompt)
-            answers.put(key, answer)
+            answers.put(prompt.key(endpoint.model, endpoint.parameters), answer)
         return answer
 
     return ask
@@ -81,19 +81,28 @@ def remembering(endpoint: Endpoint, answers: Answers) -> Ask:
 
 def tokens_to_ask(material: Material, endpoint: Endpoint, answers: Answers) -> int:
     """An estimate of what the answers cost that are not there yet."""
-    keyed = ((prompt, prompt.key(endpoint.model, endpoint.parameters)) for prompt in _all(material, endpoint, answers))
-    return sum(prompt.tokens for prompt, key in keyed if answers.get(key) is None)
+    prompts = _all(material, endpoint, answers)
+    return sum(prompt.tokens for prompt in prompts if _known(prompt, endpoint, answers) is None)
 
 
 def _all(material: Material, endpoint: Endpoint, answers: Answers) -> Iterator[Prompt]:
     """Every prompt of a feature; where it is not explained yet, with an explanation of the usual length."""
     first = explain(material.shown)
-    explained = answers.get(first.key(endpoint.model, endpoint.parameters))
+    explained = _known(first, endpoint, answers)
     yield first
     if explained is None or explained.content is not None:
         explanation = UNKNOWN if explained is None else explained.content
         yield from (detect(explanation, _texts(batch)) for batch in material.detection)
         yield from (fuzz(explanation, _texts(batch)) for batch in material.fuzzing)
+
+
+def _known(prompt: Prompt, endpoint: Endpoint, answers: Answers) -> Answer | None:
+    """The answer that is stored, if the prompt can have it: the file of a stranger's run may say anything."""
+    answer = answers.get(prompt.key(endpoint.model, endpoint.parameters))
+    if answer is None or answer.content is None:
+        return answer
+    said = answer.content if isinstance(answer.content, str) else json.dumps(answer.content)
+    return answer if prompt.read(said) == answer.content else None
 
 
 def _texts(batch: list[Question]) -> list[str]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from vsae_lightning.errors import InputError
+from vsae_lightning.redaction import redacted_text
 
 
 def require_ready(repo: str) -> None:
@@ -42,6 +43,6 @@ def push(folder: Path, files: list[str], repo: str) -> str:
             repo_id=url.repo_id, folder_path=folder, allow_patterns=files, commit_message="Export of vsae_lightning"
         )
     except Exception as error:  # of the hub, its transport or its token, whose classes differ between versions
-        said = " ".join(str(error).split())[:300] or type(error).__name__
+        said = redacted_text(" ".join(str(error).split())[:300]) or type(error).__name__
         raise InputError(f"push_to_hub: {repo!r} was not uploaded ({said}); the export is whole in {folder}.") from None
     return str(url)

@@ -23,6 +23,8 @@ from dictionary_learning.utils import load_dictionary
 
 ae, config = load_dictionary("FOLDER", device="cpu")""",
 }
+# Within a word these are markup: a stranger's export chooses names. An underscore there is none.
+MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*[]<>|~$&!"})
 TITLES = {"saelens": "SAELens", "dictionary_learning": "dictionary_learning"}
 
 
@@ -66,7 +68,7 @@ def _title(autoencoder: SparseAutoencoder, origin: Origin) -> str:
     sparsifier, kind = _described(autoencoder, origin)
     where = origin.provenance.get("hook_name")
     of = f" of {origin.provenance.get('model_name')}, {where}" if where else ""
-    return f"{sparsifier} {kind}{of}"
+    return _cell(f"{sparsifier} {kind}{of}")
 
 
 def _described(autoencoder: SparseAutoencoder, origin: Origin) -> tuple[str, str]:
@@ -111,12 +113,13 @@ def _metrics(origin: Origin) -> dict[str, Any]:
 
 
 def _table(what: str, rows: dict[str, Any]) -> str:
-    lines = [f"| {name} | {_cell(value)} |" for name, value in rows.items()]
+    lines = [f"| {_cell(name)} | {_cell(value)} |" for name, value in rows.items()]
     return "\n".join([f"| {what} | value |", "|---|---|", *lines])
 
 
 def _cell(value: Any) -> str:
-    return " ".join(str(value).split()).replace("|", "\\|")
+    """On one line, and nothing in it is read as markup."""
+    return " ".join(str(value).split()).translate(MARKDOWN)
 
 
 def _loading(written_as: str, repo: str | None) -> str:
