@@ -2,7 +2,6 @@
 
 import json
 import math
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,10 @@ from vsae_lightning.autoencoders.matryoshka import Matryoshka
 from vsae_lightning.autoencoders.shards import is_sharded, read_rest, read_whole
 from vsae_lightning.autoencoders.sparsifiers import Dense, ReLU, Sparsifier
 from vsae_lightning.autoencoders.topk import BatchTopK, ProbabilisticTopK, TopK
+from vsae_lightning.autoencoders.torch_files import DTYPES, read_torch_file
 from vsae_lightning.autoencoders.variational import VariationalAutoencoder
 from vsae_lightning.errors import InputError
-from vsae_lightning.files import record, replacing, write_json
+from vsae_lightning.files import record, replacing, require_file, write_json
 
 CONFIG_FILE = "autoencoder.json"
 WEIGHTS_FILE = "autoencoder.safetensors"
@@ -101,26 +101,12 @@ def read_checkpoint(path: Path, in_memory: bool = True) -> dict[str, Any]:
     Raises:
         InputError: It is torn, or not of this package.
     """
-    return _checked(path, read_whole(path) if is_sharded(path) else _read_file(path, in_memory))
+    return _checked(path, read_whole(path) if is_sharded(path) else read_torch_file(path, in_memory))
 
 
 def describe_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint for its settings: as `read_checkpoint`, but without what is sharded or large."""
-    return _checked(path, read_rest(path) if is_sharded(path) else _read_file(path, in_memory=False))
-
-
-def _read_file(path: Path, in_memory: bool) -> Any:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=not in_memory)
-    except Exception as error:  # garbage makes the unpickler fail in a dozen ways
-        raise InputError(f"{path}: not a readable checkpoint ({type(error).__name__}); it may be torn.") from None
-    if damaged is not None:
-        raise InputError(
-            f"{path}: the checkpoint is damaged: its part {damaged} has another checksum than when written."
-        )
-    return checkpoint
+    return _checked(path, read_rest(path) if is_sharded(path) else read_torch_file(path, in_memory=False))
 
 
 def _checked(path: Path, checkpoint: Any) -> dict[str, Any]:
@@ -155,11 +141,13 @@ def _is_ours(checkpoint: dict[str, Any]) -> bool:
     autoencoder, members = checkpoint.get("autoencoder"), checkpoint.get("members")
     return (
         isinstance(state, dict)
-        and all(isinstance(value, Tensor | None) for value in state.values())
+        and all(isinstance(key, str) and isinstance(value, Tensor | None) for key, value in state.items())
         and isinstance(described, dict)
+        and all(isinstance(key, str) for key in described)
         and isinstance(described.get("_class_path"), str)
         and isinstance(described.get("d_in", 0), int)  # a module built in Python keeps less
-        and (isinstance(autoencoder, dict) or isinstance(members, dict))
+        and (isinstance(autoencoder, dict) or (isinstance(members, dict) and len(members) > 0))
+        and all(isinstance(key, str) for key in members or ())
     )
 
 
@@ -205,14 +193,12 @@ def _under(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _load_exported(folder: Path) -> SparseAutoencoder:
+    require_file(folder / CONFIG_FILE, MAX_CONFIG_BYTES)
+    require_file(folder / WEIGHTS_FILE)
     try:
-        if (folder / CONFIG_FILE).stat().st_size > MAX_CONFIG_BYTES:
-            raise InputError(f"{folder}: {CONFIG_FILE} has more than {MAX_CONFIG_BYTES:,} bytes, too many for one.")
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         weights = load_file(folder / WEIGHTS_FILE)
-    except InputError:
-        raise
-    except (OSError, ValueError, RecursionError, SafetensorError) as error:
+    except (OSError, ValueError, RecursionError, SafetensorError, AttributeError) as error:
         raise InputError(f"{folder}: not a readable exported autoencoder ({error}).") from None
     autoencoder = _restore(folder, config, weights)
     path = folder / WEIGHTS_FILE
@@ -251,12 +237,14 @@ def require_weights(path: Path, weights: dict[str, Tensor], expected: dict[str, 
         if names:
             raise InputError(f"{path}: the weights do not fit the configuration: they {what} {_some(names)}.")
     for name, tensor in weights.items():
+        if not isinstance(tensor, Tensor):  # a checkpoint has None where slices belong
+            raise InputError(f"{path}: {name} has no values.")
         if tensor.shape != expected[name].shape:
             raise InputError(
                 f"{path}: the weights do not fit the configuration: {name} is {list(tensor.shape)}, "
                 f"but must be {list(expected[name].shape)}."
             )
-        if tensor.is_floating_point() != expected[name].is_floating_point():
+        if tensor.dtype not in DTYPES or tensor.is_floating_point() != expected[name].is_floating_point():
             raise InputError(f"{path}: {name} holds {tensor.dtype}, but must hold {expected[name].dtype}.")
         if tensor.isnan().any():
             raise InputError(f"{path}: {name} holds nan: its training diverged, or the file was damaged.")
@@ -269,6 +257,7 @@ def _some(names: Iterable[str], most: int = 3) -> str:
 
 def _input_scaling(path: Path, state: dict[str, Tensor], d_in: int) -> tuple[Tensor, Tensor]:
     mean, scale = state.get("input_mean"), state.get("input_scale")
-    if mean is None or scale is None or mean.shape != (d_in,) or scale.numel() != 1 or not 0 < float(scale) < math.inf:
+    known = mean is not None and scale is not None and mean.shape == (d_in,) and scale.numel() == 1
+    if not known or not mean.isfinite().all() or not 0 < float(scale) < math.inf:
         raise InputError(f"{path}: its input_mean and input_scale are not those of a run.")
     return mean, scale
