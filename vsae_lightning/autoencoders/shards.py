@@ -5,6 +5,7 @@ checkpoint with None in the place of each; `shards.json` has these places, and s
 """
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -118,7 +119,8 @@ def read_index(folder: Path) -> Index:
         tensors = [Sliced(tuple(t["place"]), tuple(t["shape"]), t["dim"]) for t in content["tensors"]]
         index = Index(content["ranks"], files, tensors)
         expected = {REST_FILE, *(shard_name(rank, index.ranks) for rank in range(min(index.ranks, len(files))))}
-        equal = all(t.dim >= 0 and t.shape[t.dim] % index.ranks == 0 for t in tensors)
+        whole = all(type(size) is int and size >= 0 for t in tensors for size in t.shape)
+        equal = whole and all(t.dim >= 0 and t.shape[t.dim] % index.ranks == 0 for t in tensors)
         # By its name in the files: of two with one name, each would be read, however large.
         sound = index.ranks > 0 and equal and len({t.key for t in tensors}) == len(tensors)
     except InputError:
@@ -129,6 +131,9 @@ def read_index(folder: Path) -> Index:
         raise InputError(f"{folder}: {INDEX_FILE} should not name, or fails to name, {', '.join(sorted(strange))}.")
     if not sound:
         raise InputError(f"{folder}: {INDEX_FILE} has slices that are not equal, or a tensor twice.")
+    stored = sum(path.stat().st_size for path in map(folder.joinpath, files) if path.is_file())
+    if sum(math.prod(t.shape) for t in tensors) > stored:  # a number has a byte or more
+        raise InputError(f"{folder}: {INDEX_FILE} has tensors that are larger than its files; it is torn.")
     return index
 
 

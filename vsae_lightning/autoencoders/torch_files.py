@@ -140,7 +140,7 @@ def _require_dense(tensor: Tensor) -> None:
 def _take_from_file(tensors: list[Tensor]) -> None:
     """Copy what was mapped, so that nobody needs the file any more; tensors that share a storage share the copy."""
     copies = {key: storage.clone() for key, storage in _storages(tensors).items()}
-    for tensor in tensors:
+    for tensor in {id(tensor): tensor for tensor in tensors}.values():  # one may stand at several places
         (key,) = _storages([tensor])
         tensor.set_(copies[key], tensor.storage_offset(), tensor.shape, tensor.stride())
 
