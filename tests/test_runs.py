@@ -180,7 +180,7 @@ def test_latents_that_are_not_whole_are_refused(run: Path, tmp_path: Path) -> No
     with pytest.raises(vl.InputError, match=f"{shard.name}: not what vsae predict wrote"):
         next(vl.read_latents(folder))
     (folder / "index.json").write_text('{"shards": {"../run.yaml": {}}}')
-    with pytest.raises(vl.InputError, match="not what vsae predict wrote"):
+    with pytest.raises(vl.InputError, match=r"names '\.\./run\.yaml', which is not what vsae predict wrote"):
         next(vl.read_latents(folder))
     (folder / "index.json").unlink()  # as where it was killed
     with pytest.raises(vl.InputError, match="holds no whole latents"):

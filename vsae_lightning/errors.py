@@ -5,9 +5,17 @@ import math
 from collections.abc import Iterable
 from signal import Signals
 
+MAX_CHARACTERS = 2_000
+
 
 class InputError(ValueError):
-    """Bad input: the message names the option, the value, and what would be right."""
+    """Bad input: the message names the option, the value, and what would be right.
+
+    A message may quote a stranger's file, so it is kept to what a terminal can show (`printable`).
+    """
+
+    def __init__(self, message: object) -> None:
+        super().__init__(printable(str(message)))
 
 
 class RunStopped(Exception):  # noqa: N818, it is no error
@@ -23,7 +31,26 @@ class RunStopped(Exception):  # noqa: N818, it is no error
         self.status = 128 + why if isinstance(why, Signals) else 1
         reason = f"stopped by {why.name}" if isinstance(why, Signals) else why
         saved = "saved; go on with the same command and --ckpt_path last" if step else "nothing to save"
-        super().__init__(f"{reason} at step {step}: {saved}")
+        super().__init__(printable(f"{reason} at step {step}: {saved}"))
+
+
+def printable(text: str, limit: int = MAX_CHARACTERS) -> str:
+    r"""A text for one line of any terminal: `\x1b` in place of a control character, and at most `limit` characters.
+
+    Characters without a width, and those that change the direction of writing, are escaped too. A longer text is cut
+    in its middle. What was made printable once stays as it is.
+    """
+    cut = len(text) > limit
+    if cut:
+        text = f"{text[: limit // 2]} ... {text[-limit // 4 :]}"
+    if text.isprintable():
+        return text
+    shown = "".join(" " if c in "\t\n\r" else c if c.isprintable() else _escaped(c) for c in text)
+    return shown if len(shown) <= limit else printable(shown, limit)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def input_error_behind(error: BaseException | None) -> InputError | None:

@@ -3,11 +3,11 @@
 Whenever a process is killed, the link points to a whole folder; what it leaves behind goes with the next one.
 """
 
+import os
 import re
-import shutil
 from pathlib import Path
 
-from vsae_lightning.files import to_disk
+from vsae_lightning.files import remove, to_disk
 
 WRITING = ".sharded-writing"
 OWN_NAME = re.compile(r"sharded-\d+(-\d+)?")
@@ -38,10 +38,12 @@ def publish(writing: Path, name: str, link: Path) -> None:
 
 
 def sweep(parent: Path) -> None:
-    """Remove the folders made here that no link beside them points to."""
-    linked = {path.resolve() for path in parent.iterdir() if path.is_symlink() and path.name != WRITING}
+    """Remove the folders made here that no link beside them points to.
+
+    What is not made here stays: links and files of such names, and what links point to elsewhere.
+    """
+    linked = {os.path.realpath(path) for path in parent.iterdir() if path.is_symlink() and path.name != WRITING}
     for path in list(parent.iterdir()):
-        if path.name == WRITING and path.is_symlink():
-            path.unlink()
-        elif path.name == WRITING or (OWN_NAME.fullmatch(path.name) and path.resolve() not in linked):
-            shutil.rmtree(path)
+        own = OWN_NAME.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
+        if path.name == WRITING or (own and os.path.realpath(path) not in linked):
+            remove(path)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from vsae_lightning.autoencoders.storage import describe_checkpoint, is_checkpoint
 from vsae_lightning.config_files import read_config
 from vsae_lightning.errors import InputError
+from vsae_lightning.files import require_file
 from vsae_lightning.log_keys import log_key
 from vsae_lightning.runs import CHECKPOINT, run_of
 
@@ -58,12 +59,9 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         InputError: It cannot be read, is no JSON object, or is too large for settings.
     """
+    require_file(path, MAX_JSON_BYTES)
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise InputError(f"{path}: has more than {MAX_JSON_BYTES:,} bytes, too many for settings.")
         content = json.loads(path.read_text(encoding="utf-8"))
-    except InputError:
-        raise
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable JSON ({error}).") from None
     if not isinstance(content, dict):

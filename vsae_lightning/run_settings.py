@@ -12,6 +12,8 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, LightningModule
 
 from vsae_lightning.config_files import read_config
+from vsae_lightning.errors import printable
+from vsae_lightning.redaction import without_removed
 from vsae_lightning.runs import NamedRun
 from vsae_lightning.trusted_specs import require_trusted_spec
 from vsae_lightning.trusted_text import require_harmless_text
@@ -56,7 +58,7 @@ def settings_of_run(run: NamedRun) -> dict[str, Any]:
     for section, base in (("model", LightningModule), ("data", LightningDataModule)):
         spec: Any = content.get(section)
         require_trusted_spec(spec, f"{place}: {section}", base, run.trust)
-        options = without_folders(spec.get("init_args") or {}, run.name)
+        options = acted_on(spec.get("init_args") or {}, run.name)
         taken[section] = {"class_path": spec["class_path"], "init_args": options}
     if not run.trust_text:
         require_harmless_text(taken["data"]["init_args"].get("text"), f"{place}: data.text")
@@ -82,12 +84,17 @@ def _of_trainer(given: Any) -> dict[str, Any]:
     return taken | ({"devices": devices} if type(devices) is int and 1 <= devices <= MAX_DEVICES else {})
 
 
-def without_folders(options: dict[str, Any], run: str) -> dict[str, Any]:
-    """Options of a data module without the folders that it would write to; each is told of."""
+def acted_on(options: dict[str, Any], run: str) -> dict[str, Any]:
+    """Options of a model or a data module as RUN has them, without folders to write to, and without secrets.
+
+    A folder is told of. A secret was removed when the run wrote its config.yaml; the environment has it, as HF_TOKEN.
+    """
     for name in WRITTEN_TO:
         if (folder := options.get(name)) is not None:
-            print(f"note: {run} names {name} {folder!r}; a run chooses no folder to write to: give --{name} yourself")
-    return {name: value for name, value in options.items() if name not in WRITTEN_TO}
+            told = printable(f"{run} names {name} {folder!r}")
+            print(f"note: {told}; a run chooses no folder to write to: give --{name} yourself")
+    left: dict[str, Any] = without_removed({name: value for name, value in options.items() if name not in WRITTEN_TO})
+    return left
 
 
 def _flow_yaml(settings: dict[str, Any]) -> str:

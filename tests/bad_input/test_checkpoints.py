@@ -193,7 +193,7 @@ RUNS: dict[str, tuple[Callable[[Checkpoint], None], str]] = {
     "tensor too much": (put(torch.zeros(3), "state_dict", "extra"), "they have, beyond it, extra"),
     "tensor of another shape": (put(torch.zeros(95), "state_dict", B_ENC), "autoencoder.b_enc is [95], but must be"),
     "tensor of nan": (put(torch.full((96,), float("nan")), "state_dict", B_ENC), "autoencoder.b_enc holds nan"),
-    "another d_in": (put(64, "hyper_parameters", "d_in"), "d_in 64, but the activations of this data have 32"),
+    "another d_in": (put(64, "hyper_parameters", "d_in"), "d_sae, d_in are [96, 64], but W_dec is [96, 32]"),
     "another model": (put("os.system", "hyper_parameters", "_class_path"), "model is 'VSAE', but the checkpoint has"),
 }
 

@@ -76,7 +76,7 @@ FOLDERS: dict[str, tuple[Spoil, str]] = {
     "config broken": (write(CONFIG, '{"class_name": '), UNREADABLE),
     "config binary": (write(CONFIG, bytes(range(256))), UNREADABLE),
     "config of brackets": (write(CONFIG, "[" * 200_000), UNREADABLE),
-    "config huge": (write(CONFIG, " " * 2_000_000), "autoencoder.json has more than 1,000,000 bytes"),
+    "config huge": (write(CONFIG, " " * 2_000_000), "autoencoder.json: has more than 1,000,000 bytes"),
     "config a list": (write(CONFIG, "[]"), UNDESCRIBED),
     "config a number": (write(CONFIG, "NaN"), UNDESCRIBED),
     "config of nothing": (write(CONFIG, "{}"), UNDESCRIBED),
@@ -109,7 +109,7 @@ FOLDERS: dict[str, tuple[Spoil, str]] = {
     "tensor missing": (tensors(W_enc=None), "they lack W_enc"),
     "decoder missing": (tensors(W_dec=None), "but W_dec is None"),
     "tensor transposed": (tensors(W_enc=torch.zeros(8, 4)), "W_enc is [8, 4], but must be [4, 8]"),
-    "no weights": (lambda folder: (folder / WEIGHTS).unlink(), UNREADABLE),
+    "no weights": (lambda folder: (folder / WEIGHTS).unlink(), "autoencoder.safetensors: cannot be read"),
     "no config": (lambda folder: (folder / CONFIG).unlink(), "holds neither checkpoints/last.ckpt nor"),
 }
 

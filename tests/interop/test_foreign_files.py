@@ -88,13 +88,13 @@ SAELENS: dict[str, tuple[str, Spoil, str]] = {
 }
 DICTIONARY_LEARNING: dict[str, tuple[str, Spoil, str]] = {
     "config torn": ("topk", cut("config.json"), "config.json: not readable JSON"),
-    "no config": ("topk", lambda folder: (folder / "config.json").unlink(), "config.json: not readable JSON"),
+    "no config": ("topk", lambda folder: (folder / "config.json").unlink(), "config.json: cannot be read"),
     "trainer a list": ("topk", config("config.json", trainer=[]), "trainer.dict_class is None; known: AutoEncoder,"),
     "identity": ("topk", config("config.json", "trainer", dict_class="IdentityDict"), "dict_class is 'IdentityDict'"),
     "k a text": ("topk", config("config.json", "trainer", k="5"), "k is '5'"),
     "weights torn": ("topk", cut("ae.pt"), "ae.pt: not a readable state dict"),
     "weights no tensors": ("topk", state(k="five"), "ae.pt: not a state dict of named tensors"),
-    "a trillion zeros": ("topk", state(b_dec=torch.zeros(1).expand(10**12)), "not a state dict of named tensors"),
+    "a trillion zeros": ("topk", state(b_dec=torch.zeros(1).expand(10**12)), "but fewer numbers are stored"),
     "a tensor missing": ("gated", state(r_mag=None), "they lack r_mag"),
     "another class": (
         "gated",

@@ -5,6 +5,7 @@ checkpoint with None in the place of each; `shards.json` has these places, and s
 """
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,12 +16,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Shard
 
+from vsae_lightning.autoencoders.torch_files import read_torch_file
 from vsae_lightning.errors import InputError
-from vsae_lightning.files import sha256, to_disk
+from vsae_lightning.files import require_file, sha256, to_disk
 
 INDEX_FILE = "shards.json"
 REST_FILE = "rest.ckpt"
 FORMAT = 1
+MAX_INDEX_BYTES = 10_000_000
 
 Place = tuple[str | int, ...]
 
@@ -107,6 +110,7 @@ def read_index(folder: Path) -> Index:
     Raises:
         InputError: It is not readable, or names files or places that no checkpoint has.
     """
+    require_file(folder / INDEX_FILE, MAX_INDEX_BYTES)
     try:
         content = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
@@ -114,17 +118,22 @@ def read_index(folder: Path) -> Index:
         files = {name: FileRecord(**record) for name, record in content["files"].items()}
         tensors = [Sliced(tuple(t["place"]), tuple(t["shape"]), t["dim"]) for t in content["tensors"]]
         index = Index(content["ranks"], files, tensors)
-        expected = {REST_FILE, *(shard_name(rank, index.ranks) for rank in range(index.ranks))}
-        equal = all(t.shape[t.dim] % index.ranks == 0 for t in tensors)
-        sound = index.ranks > 0 and equal and len({*tensors}) == len(tensors)
+        expected = {REST_FILE, *(shard_name(rank, index.ranks) for rank in range(min(index.ranks, len(files))))}
+        whole = all(type(size) is int and size >= 0 for t in tensors for size in t.shape)
+        equal = whole and all(t.dim >= 0 and t.shape[t.dim] % index.ranks == 0 for t in tensors)
+        # By its name in the files: of two with one name, each would be read, however large.
+        sound = index.ranks > 0 and equal and len({t.key for t in tensors}) == len(tensors)
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, ZeroDivisionError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise InputError(f"{folder}: {INDEX_FILE} is not readable ({error!r}); it may be torn.") from None
     if strange := files.keys() ^ expected:
         raise InputError(f"{folder}: {INDEX_FILE} should not name, or fails to name, {', '.join(sorted(strange))}.")
     if not sound:
         raise InputError(f"{folder}: {INDEX_FILE} has slices that are not equal, or a tensor twice.")
+    stored = sum(path.stat().st_size for path in map(folder.joinpath, files) if path.is_file())
+    if sum(math.prod(t.shape) for t in tensors) > stored:  # a number has a byte or more
+        raise InputError(f"{folder}: {INDEX_FILE} has tensors that are larger than its files; it is torn.")
     return index
 
 
@@ -145,10 +154,7 @@ def read_rest(folder: Path) -> dict[str, Any]:
         InputError: It is torn.
     """
     verify(folder, {REST_FILE: read_index(folder).files[REST_FILE]})
-    try:
-        rest = torch.load(folder / REST_FILE, map_location="cpu", weights_only=True)
-    except Exception as error:  # garbage makes the unpickler fail in a dozen ways
-        raise InputError(f"{folder / REST_FILE}: not a readable checkpoint ({type(error).__name__}).") from None
+    rest = read_torch_file(folder / REST_FILE)
     if not isinstance(rest, dict):
         raise InputError(f"{folder / REST_FILE}: not a checkpoint.")
     return rest
@@ -186,6 +192,7 @@ def _read_shard(
     path: Path, shard: int, start: float, stop: float, index: Index, parts: dict[Sliced, list[Tensor]]
 ) -> None:
     """Append what one file has of the share from `start` to `stop` (0 to 1) of each tensor."""
+    require_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             for tensor in index.tensors:

@@ -2,10 +2,9 @@
 
 import json
 import math
-import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from safetensors import SafetensorError
@@ -15,12 +14,13 @@ from torch import Tensor
 from vsae_lightning.autoencoders.base import SparseAutoencoder
 from vsae_lightning.autoencoders.gates import Gated, JumpReLU
 from vsae_lightning.autoencoders.matryoshka import Matryoshka
-from vsae_lightning.autoencoders.shards import is_sharded, read_rest, read_whole
+from vsae_lightning.autoencoders.shards import is_sharded, read_index, read_rest, read_whole
 from vsae_lightning.autoencoders.sparsifiers import Dense, ReLU, Sparsifier
 from vsae_lightning.autoencoders.topk import BatchTopK, ProbabilisticTopK, TopK
+from vsae_lightning.autoencoders.torch_files import DTYPES, read_torch_file
 from vsae_lightning.autoencoders.variational import VariationalAutoencoder
 from vsae_lightning.errors import InputError
-from vsae_lightning.files import record, replacing, write_json
+from vsae_lightning.files import record, replacing, require_file, write_json
 from vsae_lightning.trust import Trust, resolve
 
 CONFIG_FILE = "autoencoder.json"
@@ -105,32 +105,44 @@ def read_checkpoint(path: Path, in_memory: bool = True) -> dict[str, Any]:
     Raises:
         InputError: It is torn, or not of this package.
     """
-    return _checked(path, read_whole(path) if is_sharded(path) else _read_file(path, in_memory))
+    checkpoint = _checked(path, read_whole(path) if is_sharded(path) else read_torch_file(path, in_memory))
+    if empty := [name for name, value in checkpoint["state_dict"].items() if value is None]:
+        raise InputError(f"{path}: a checkpoint without values for {_some(empty)}.")
+    return checkpoint
 
 
 def describe_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint for its settings: as `read_checkpoint`, but without what is sharded or large."""
-    return _checked(path, read_rest(path) if is_sharded(path) else _read_file(path, in_memory=False))
-
-
-def _read_file(path: Path, in_memory: bool) -> Any:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=not in_memory)
-    except Exception as error:  # garbage makes the unpickler fail in a dozen ways
-        raise InputError(f"{path}: not a readable checkpoint ({type(error).__name__}); it may be torn.") from None
-    if damaged is not None:
-        raise InputError(
-            f"{path}: the checkpoint is damaged: its part {damaged} has another checksum than when written."
-        )
-    return checkpoint
+    return _checked(path, read_rest(path) if is_sharded(path) else read_torch_file(path, in_memory=False))
 
 
 def _checked(path: Path, checkpoint: Any) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not _is_ours(checkpoint):
         raise InputError(f"{path}: a checkpoint, but not one of vsae_lightning.")
+    shapes = {key: list(value.shape) for key, value in checkpoint["state_dict"].items() if value is not None}
+    if is_sharded(path):
+        shapes |= {str(sliced.place[-1]): list(sliced.shape) for sliced in read_index(path).tensors}
+    for prefix, described in _described_modules(checkpoint["hyper_parameters"]):
+        stored = shapes.get(f"{prefix}autoencoder.W_dec")
+        sizes = [described.get("d_sae"), checkpoint["hyper_parameters"].get("d_in")]
+        # A module of the described size would be built before its weights are looked at.
+        if stored is None or any(size not in (own, None) for size, own in zip(sizes, stored, strict=False)):
+            raise InputError(
+                f"{path}: the weights do not fit the hyper-parameters: d_sae, d_in are {sizes}, but W_dec is {stored}."
+            )
     return checkpoint
+
+
+def _described_modules(hyper_parameters: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The options of each module that hyper-parameters stand for, with the prefix of its state."""
+    members = hyper_parameters.get("members")
+    if not isinstance(members, dict):
+        if "d_sae" in hyper_parameters:  # those of an ensemble built in Python do not have its members
+            yield "", hyper_parameters
+        return
+    for name, spec in members.items():
+        options = spec.get("init_args") if isinstance(spec, dict) else None
+        yield f"arms.{name}.", options if isinstance(options, dict) else {}
 
 
 def require_parts(path: Path, checkpoint: dict[str, Any], resume: bool) -> None:
@@ -156,15 +168,20 @@ def require_state(path: Path, checkpoint: dict[str, Any], expected: dict[str, Te
 def _is_ours(checkpoint: dict[str, Any]) -> bool:
     """Whether a checkpoint has the parts that one of this package has, each of its kind."""
     state, described = checkpoint.get("state_dict"), checkpoint.get("hyper_parameters")
-    autoencoder, members = checkpoint.get("autoencoder"), checkpoint.get("members")
+    autoencoder, members = checkpoint.get("autoencoder"), checkpoint.get("members", {})
     return (
-        isinstance(state, dict)
+        _is_named(state)
         and all(isinstance(value, Tensor | None) for value in state.values())
-        and isinstance(described, dict)
+        and _is_named(described)
         and isinstance(described.get("_class_path"), str)
         and isinstance(described.get("d_in", 0), int)  # a module built in Python keeps less
-        and (isinstance(autoencoder, dict) or isinstance(members, dict))
+        and _is_named(members)
+        and (len(members) > 0 or _is_named(autoencoder))
     )
+
+
+def _is_named(value: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
 
 
 def build(config: dict[str, Any], trust: Trust = ()) -> SparseAutoencoder:
@@ -208,7 +225,7 @@ def _member(path: Path, checkpoint: dict[str, Any], member: str | None) -> tuple
     if member not in members:
         given = "is an ensemble" if member is None else f"has no member {member!r}"
         raise InputError(f"{path} {given}; give one of its members: {', '.join(members)}.")
-    if not isinstance(members[member], dict) or "autoencoder" not in members[member]:
+    if not isinstance(members[member], dict) or not _is_named(members[member].get("autoencoder")):
         raise InputError(f"{path}: its member {member!r} is not described.")
     return members[member]["autoencoder"], _under(f"arms.{member}.", state)
 
@@ -218,14 +235,12 @@ def _under(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _load_exported(folder: Path, trust: Trust) -> SparseAutoencoder:
+    require_file(folder / CONFIG_FILE, MAX_CONFIG_BYTES)
+    require_file(folder / WEIGHTS_FILE)
     try:
-        if (folder / CONFIG_FILE).stat().st_size > MAX_CONFIG_BYTES:
-            raise InputError(f"{folder}: {CONFIG_FILE} has more than {MAX_CONFIG_BYTES:,} bytes, too many for one.")
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         weights = load_file(folder / WEIGHTS_FILE)
-    except InputError:
-        raise
-    except (OSError, ValueError, RecursionError, SafetensorError) as error:
+    except (OSError, ValueError, RecursionError, SafetensorError, AttributeError) as error:
         raise InputError(f"{folder}: not a readable exported autoencoder ({error}).") from None
     autoencoder = _restore(folder, config, weights, trust)
     path = folder / WEIGHTS_FILE
@@ -264,12 +279,14 @@ def require_weights(path: Path, weights: dict[str, Tensor], expected: dict[str, 
         if names:
             raise InputError(f"{path}: the weights do not fit the configuration: they {what} {_some(names)}.")
     for name, tensor in weights.items():
+        if not isinstance(tensor, Tensor):  # a checkpoint has None where slices belong
+            raise InputError(f"{path}: {name} has no values.")
         if tensor.shape != expected[name].shape:
             raise InputError(
                 f"{path}: the weights do not fit the configuration: {name} is {list(tensor.shape)}, "
                 f"but must be {list(expected[name].shape)}."
             )
-        if tensor.is_floating_point() != expected[name].is_floating_point():
+        if tensor.dtype not in DTYPES or tensor.is_floating_point() != expected[name].is_floating_point():
             raise InputError(f"{path}: {name} holds {tensor.dtype}, but must hold {expected[name].dtype}.")
         if tensor.isnan().any():
             raise InputError(f"{path}: {name} holds nan: its training diverged, or the file was damaged.")
@@ -282,6 +299,13 @@ def _some(names: Iterable[str], most: int = 3) -> str:
 
 def _input_scaling(path: Path, state: dict[str, Tensor], d_in: int) -> tuple[Tensor, Tensor]:
     mean, scale = state.get("input_mean"), state.get("input_scale")
-    if mean is None or scale is None or mean.shape != (d_in,) or scale.numel() != 1 or not 0 < float(scale) < math.inf:
+    if (
+        mean is None
+        or scale is None
+        or mean.shape != (d_in,)
+        or scale.numel() != 1
+        or not mean.isfinite().all()
+        or not 0 < float(scale) < math.inf
+    ):
         raise InputError(f"{path}: its input_mean and input_scale are not those of a run.")
     return mean, scale

@@ -11,8 +11,9 @@ from torch import Tensor
 from vsae_lightning.autoencoders.latents import Latents, SparseLatents
 from vsae_lightning.batches import HeldOutBatch, SyntheticBatch
 from vsae_lightning.callbacks.run_folder import run_folder
-from vsae_lightning.files import replacing
-from vsae_lightning.latent_shards import INDEX_FILE, PATTERN, write_index
+from vsae_lightning.errors import InputError
+from vsae_lightning.files import replacing, require_no_links
+from vsae_lightning.latent_shards import begin_index, clear_latents, shard_name, write_index
 
 if TYPE_CHECKING:
     from vsae_lightning.modules.members import MembersModule
@@ -26,7 +27,8 @@ class LatentsWriter(BasePredictionWriter):
     that selects k, `latents` ([rows, d_sae]) of any other. `vsae_lightning.read_latents` reads a whole folder.
 
     Args:
-        folder: None: `latents` in the folder of the checkpoint's run.
+        folder: A new or empty folder, or one that was written so before; None: `latents` in the folder of the
+            checkpoint's run.
     """
 
     def __init__(self, folder: str | None = None) -> None:
@@ -34,19 +36,28 @@ class LatentsWriter(BasePredictionWriter):
         self.folder = folder
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Shards of an earlier call would mix with those of this one."""
+        """Remove the shards of an earlier call, which would mix with those of this one.
+
+        Raises:
+            InputError: A folder holds anything else, or a link leads out of the run; on all ranks alike.
+        """
+        problem = None
         if trainer.is_global_zero:
-            for name in cast("MembersModule", pl_module).members():
-                (self._folder(trainer) / name / INDEX_FILE).unlink(missing_ok=True)
-                for shard in (self._folder(trainer) / name).glob(PATTERN):
-                    shard.unlink()
-        trainer.strategy.barrier()
+            try:
+                for folder in self._folders(trainer, pl_module):
+                    clear_latents(folder)
+                    begin_index(folder)
+            except InputError as error:
+                problem = error
+        problem = trainer.strategy.broadcast(problem)  # or the other ranks would wait
+        if problem is not None:
+            raise problem
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         trainer.strategy.barrier()
         if trainer.is_global_zero:
-            for name in cast("MembersModule", pl_module).members():
-                write_index(self._folder(trainer) / name)
+            for folder in self._folders(trainer, pl_module):
+                write_index(folder)
 
     def write_on_batch_end(
         self,
@@ -64,9 +75,17 @@ class LatentsWriter(BasePredictionWriter):
                 tensors = {"values": latents.values, "indices": latents.indices, **beside}
             else:
                 tensors = {"latents": latents.dense(), **beside}
-            shard = f"latents-{trainer.global_rank:02d}-{batch_idx:06d}.safetensors"
+            shard = shard_name(trainer.global_rank, batch_idx)
             with replacing(self._folder(trainer) / name / shard) as temporary:
                 save_file({key: _stored(tensor) for key, tensor in tensors.items()}, temporary)
+
+    def _folders(self, trainer: Trainer, pl_module: LightningModule) -> list[Path]:
+        """The folder of each member."""
+        folders = [self._folder(trainer) / name for name in cast("MembersModule", pl_module).members()]
+        if self.folder is None:
+            for folder in folders:
+                require_no_links(run_folder(trainer), folder)
+        return folders
 
     def _folder(self, trainer: Trainer) -> Path:
         if self.folder is not None:

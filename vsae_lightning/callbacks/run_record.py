@@ -1,5 +1,6 @@
 """A run folder that explains itself: config, versions, seed, code, data and metrics."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -10,17 +11,15 @@ from typing import TYPE_CHECKING, Any, cast
 import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 from torch.utils.tensorboard.summary import hparams
 
-from vsae_lightning.callbacks.run_folder import run_folder
+from vsae_lightning.callbacks.run_folder import fit_folder, run_folder, run_logger, tensorboard
 from vsae_lightning.errors import InputError
 from vsae_lightning.files import replacing, write_json
 from vsae_lightning.log_keys import log_key
 from vsae_lightning.redaction import options_with_secrets, redacted, redacted_words
-from vsae_lightning.run_logger import RunLogger
 from vsae_lightning.versions import versions
 
 if TYPE_CHECKING:
@@ -48,12 +47,12 @@ class RunRecord(SaveConfigCallback):
         warn_of_secrets(self._typed)
         if stage != "fit":
             return
-        folder = trainer.log_dir  # asks all ranks
+        folder, logger = fit_folder(trainer), run_logger(trainer)
         if trainer.is_global_zero and folder is not None:
-            if isinstance(trainer.logger, RunLogger):
-                trainer.logger.take()
-            if not (Path(folder) / self.config_filename).exists():  # that of a run that goes on may yet be refused
-                self._write_config(Path(folder))
+            if logger is not None:
+                logger.take()
+            if not (folder / self.config_filename).exists():  # that of a run that goes on may yet be refused
+                self._write_config(folder)
 
     def state_dict(self) -> dict[str, Any]:
         return {"metrics": self._metrics}
@@ -65,34 +64,34 @@ class RunRecord(SaveConfigCallback):
         self._metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        folder = trainer.log_dir  # asks all ranks
-        if not trainer.is_global_zero:
-            return
-        if folder is not None:
-            self._write_config(Path(folder))
-            write_json(Path(folder) / "run.json", self._origin(trainer))
-        if isinstance(trainer.logger, TensorBoardLogger):
+        folder = fit_folder(trainer)
+        if folder is not None and trainer.is_global_zero:
+            self._write_config(folder)
+            write_json(
+                folder / "run.json", self._origin(trainer) | {"started_from": os.path.relpath(Path.cwd(), folder)}
+            )
+        if (logger := tensorboard(trainer)) is not None:
             # Names the metrics of the HPARAMS tab; it reads their values from the scalars logged later.
             model = redacted(dict(pl_module.hparams))
             flat = _flatten({"model": model, "data": self._config.get("data")})
-            writer = trainer.logger.experiment._get_file_writer()
+            writer = logger.experiment._get_file_writer()
             metrics = [log_key("val", name, metric) for name in _members(pl_module) for metric in HPARAM_METRICS]
             for summary in hparams(flat, dict.fromkeys(metrics, 0)):
                 writer.add_summary(summary)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """A run that ends before it began, or for bad input before its first checkpoint, leaves no folder behind."""
-        logger = trainer.logger
-        if isinstance(logger, RunLogger) and trainer.is_global_zero:
+        logger = run_logger(trainer)
+        if logger is not None and trainer.is_global_zero:
             is_new = not (Path(logger.log_dir) / self.config_filename).exists()
             logger.discard = is_new or isinstance(exception, InputError)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Before the last checkpoint: where that is, this is.
-        folder = trainer.log_dir  # asks all ranks
+        folder = fit_folder(trainer)
         if folder is not None and trainer.is_global_zero:
-            checkpoint = Path(folder) / "checkpoints" / "last.ckpt"
-            self._write_metrics(Path(folder) / "fit.json", trainer, pl_module, str(checkpoint))
+            checkpoint = folder / "checkpoints" / "last.ckpt"
+            self._write_metrics(folder / "fit.json", trainer, pl_module, str(checkpoint))
 
     @rank_zero_only
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -46,6 +46,8 @@ def analyze(
     model_name: str | None = None,
     hook_name: str | None = None,
     cache_dir: str | None = None,
+    trust: str | None = None,
+    trust_text: bool = False,
     contexts: Contexts = Contexts(),  # noqa: B008, frozen
     maps: Maps = Maps(),  # noqa: B008
     comparison: Comparison = Comparison(),  # noqa: B008
@@ -68,7 +70,9 @@ def analyze(
         device: Where to compute.
         model_name: The language model, where it is not found under the name that the training knew it by.
         hook_name: The hook, where an exported folder does not say it.
-        cache_dir: Where token stores are kept; None: as in training.
+        cache_dir: Where token stores are kept; None: ~/.cache/vsae_lightning/tokens.
+        trust: Packages of yours whose classes RUN may name, separated by commas: their code runs.
+        trust_text: Read any text that RUN names: other local files than those of its training, and any address.
         contexts: Which contexts of a feature are shown.
         maps: Which maps are drawn.
         comparison: How two runs are compared.
@@ -78,11 +82,11 @@ def analyze(
         scoring.endpoint()  # what is missing is told before the text is read
     # Scores are added to a report, and a key must not be in one.
     of_report = {**locals(), "score": False, "scoring": Scoring(), "force": False}
-    changes = {"model_name": model_name, "hook_name": hook_name, "cache_dir": cache_dir}
-    subject = open_subject(run, member, device, **changes)
+    changes: dict[str, Any] = {"model_name": model_name, "hook_name": hook_name, "cache_dir": cache_dir}
+    subject = open_subject(run, member, device, trust, trust_text, **changes)
     places, subjects = [(path_of(run), member)], [subject]
     if against:
-        (place, its), other = _open_other(against, device, **changes)
+        (place, its), other = _open_other(against, device, trust, **changes)
         places.append((place, its))
         subjects.append(other)
         of_report["against"] = (
@@ -124,10 +128,12 @@ def _key(subjects: list[Subject], tokens: int, shown: Shown) -> str:
     return hashlib.sha256(json.dumps([*decides, subjects[0].tokens.key], default=str).encode()).hexdigest()
 
 
-def _open_other(against: str, device: str, **changes: str | None) -> tuple[tuple[Path, str | None], Subject]:
+def _open_other(
+    against: str, device: str, trust: str | None, **changes: Any
+) -> tuple[tuple[Path, str | None], Subject]:
     """Where it is and which member, and the autoencoder."""
     try:
         place, member = place_of(against)
-        return (place, member), open_subject(str(place), member, device, **changes)
+        return (place, member), open_subject(str(place), member, device, trust, **changes)  # its text is not read
     except InputError as error:
         raise InputError(f"against is {against!r}: {error}") from None

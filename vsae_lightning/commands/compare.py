@@ -15,9 +15,12 @@ from vsae_lightning.errors import InputError
 from vsae_lightning.evaluation.results import plain
 from vsae_lightning.files import replacing, write_json
 from vsae_lightning.runs import LOGS
+from vsae_lightning.trust import told_trust
 
 
-def compare(runs: list[str], paper: bool = False, output: str = str(LOGS / "comparison")) -> None:
+def compare(
+    runs: list[str], paper: bool = False, output: str = str(LOGS / "comparison"), trust: str | None = None
+) -> None:
     """Compare runs: a table on the terminal, and table.md, table.json, and a PNG and a page per plot in a folder.
 
     Runs whose settings differ in seeds alone are one row, with mean and standard deviation.
@@ -26,8 +29,9 @@ def compare(runs: list[str], paper: bool = False, output: str = str(LOGS / "comp
         runs: Run folders, checkpoints, exported folders, or `last`; of an ensemble every member, or `RUN:member`.
         paper: Put the numbers of Baker & Li 2025 beside them.
         output: The folder for table and plots.
+        trust: Packages of yours whose classes RUNS may name, separated by commas: their code runs.
     """
-    entries = gather(runs)
+    entries = gather(runs, told_trust(trust or ""))
     groups = [*group(entries), *(of_the_paper() if paper else [])]
     told = [*notes(groups), *([f"paper: {SOURCE}.", *CAVEATS] if paper else [])]
     commands = list(dict.fromkeys(command for entry in entries for command in entry.missing))

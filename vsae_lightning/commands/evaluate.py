@@ -94,7 +94,7 @@ def evaluate(
         "robustness": robustness,
     }
     chosen = {name: known[name] for name in _names(suite, known)}
-    changes = {"model_name": model_name, "hook_name": hook_name, "cache_dir": cache_dir}
+    changes: dict[str, Any] = {"model_name": model_name, "hook_name": hook_name, "cache_dir": cache_dir}
     subject = open_subject(run, member, device, trust, trust_text, **changes)
     subject.provenance.language_model()  # its name and hook are judged before anything is computed
     folder = Path(output) if output else inside(subject.folder, FOLDER)

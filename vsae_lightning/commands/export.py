@@ -14,7 +14,8 @@ from vsae_lightning.interop.model_card import model_card
 from vsae_lightning.interop.public import public
 from vsae_lightning.loading import load, origin_of
 from vsae_lightning.origin import Origin
-from vsae_lightning.provenance import Provenance
+from vsae_lightning.provenance import KINDS
+from vsae_lightning.trust import told_trust
 
 Format = Literal["saelens", "dictionary_learning", "safetensors"]
 CARD = "README.md"
@@ -34,6 +35,7 @@ def export(
     hook_name: str | None = None,
     push_to_hub: str | None = None,
     force: bool = False,
+    trust: str | None = None,
 ) -> None:
     """Write an autoencoder for another library, which computes with it in evaluation what it computes here.
 
@@ -50,12 +52,13 @@ def export(
         push_to_hub: A name on the Hugging Face hub, owner/name, to upload the folder to; what is made there is public,
             unless the owner's settings say otherwise.
         force: Replace an export that is there already.
+        trust: Packages of yours whose classes RUN may name, separated by commas: their code runs.
     """
     path, folder = path_of(run), Path(directory)
     _require_free(folder, force)
     if push_to_hub is not None:
         hub.require_ready(push_to_hub)
-    autoencoder = load(path, member=member)
+    autoencoder = load(path, member=member, trust=told_trust(trust or ""))
     origin = _known(origin_of(path, member), autoencoder, model_name, hook_name)
     written = autoencoder if format == "safetensors" else deployed(autoencoder)
     with replacing_folder(folder, stale=_stale(folder)) as temporary:
@@ -76,7 +79,7 @@ def _known(origin: Origin, autoencoder: SparseAutoencoder, model_name: str | Non
     """What is known, with what was given, as it may be published."""
     given = {"model_name": model_name, "hook_name": hook_name}
     known = origin.provenance | {name: value for name, value in given.items() if value is not None}
-    provenance = {name: known[name] for name in Provenance.__dataclass_fields__ if name in known}
+    provenance = {name: known[name] for name in KINDS if name in known}
     return public(origin._replace(provenance=provenance, autoencoder=origin.autoencoder or autoencoder.config()))
 
 

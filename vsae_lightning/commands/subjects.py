@@ -9,7 +9,7 @@ from vsae_lightning.errors import InputError
 from vsae_lightning.evaluation.subject import Subject
 from vsae_lightning.loading import is_export, load, origin_of
 from vsae_lightning.provenance import Provenance, is_public, require_language_model
-from vsae_lightning.run_settings import without_folders
+from vsae_lightning.run_settings import acted_on
 from vsae_lightning.runs import LOGS, newest_trained, run_of
 from vsae_lightning.trust import told_trust
 from vsae_lightning.trusted_text import require_harmless_text
@@ -67,9 +67,10 @@ def path_of(run: str) -> Path:
 
 def _of_run(provenance: dict[str, Any], run: str, trust_text: bool) -> dict[str, Any]:
     """What of the data options of a run is acted on."""
+    known = acted_on(provenance, run)
     if not trust_text:
-        require_harmless_text(provenance.get("text"), f"RUN: {run!r}: data.text")
-    return without_folders(provenance, run)
+        require_harmless_text(known.get("text"), f"RUN: {run!r}: data.text")
+    return known
 
 
 def _of_export(provenance: dict[str, Any], run: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from vsae_lightning.evaluation.results import weights_digest
 from vsae_lightning.loading import is_export, load, origin_of
 from vsae_lightning.log_keys import log_key
 from vsae_lightning.runs import CHECKPOINT, place_of, run_of
+from vsae_lightning.trust import Trust
 
 Which = tuple[Path, str | None]
 
@@ -53,7 +54,7 @@ class Entry:
     notes: list[str]
 
 
-def gather(runs: list[str]) -> list[Entry]:
+def gather(runs: list[str], trust: Trust = ()) -> list[Entry]:
     """Every autoencoder of RUN ..., each once, in the order given.
 
     Raises:
@@ -63,7 +64,7 @@ def gather(runs: list[str]) -> list[Entry]:
     for run in runs:
         try:
             place, member = _place(run)
-            found = _of_place(run, place, member)
+            found = _of_place(run, place, member, trust)
         except OSError as error:
             raise InputError(f"RUN: {run[:100]!r} cannot be read: {error.strerror}.") from None
         for entry in found.values():
@@ -98,11 +99,11 @@ def _place(run: str) -> Which:
     return place, member
 
 
-def _of_place(run: str, place: Path, member: str | None) -> dict[Which, Entry]:
+def _of_place(run: str, place: Path, member: str | None, trust: Trust = ()) -> dict[Which, Entry]:
     if _is_export(place):
         if member is not None:
             raise InputError(f"RUN: {run!r}: there is no member {member!r}; it is an export of one autoencoder.")
-        return {(place.resolve(), None): _of_export(place)}
+        return {(place.resolve(), None): _of_export(place, trust)}
     folder = run_of(place)
     config = read_config(folder / "config.yaml")
     members = members_of(config)
@@ -116,7 +117,7 @@ def _of_place(run: str, place: Path, member: str | None) -> dict[Which, Entry]:
     entries = {}
     for one in chosen:
         own = [result for result in results if owner(result, members) == one]
-        current, told = _of_these_weights(own, checkpoint, one) if is_checkpoint(checkpoint) else (own, [])
+        current, told = _of_these_weights(own, checkpoint, one, trust) if is_checkpoint(checkpoint) else (own, [])
         values = values_of(logged, one or "", newest(current))
         keys = {key: log_key("train", one or "", key) for key in CURVES}
         drawn = {key: curves[name] for key, name in keys.items() if name in curves}
@@ -130,25 +131,25 @@ def _is_export(place: Path) -> bool:
     return place.is_dir() and not (place / "config.yaml").is_file() and is_export(place)
 
 
-def _of_export(folder: Path) -> Entry:
+def _of_export(folder: Path, trust: Trust) -> Entry:
     name = printable(folder.resolve().name)
     origin = origin_of(folder)
-    current, told = _of_these_weights(read_results(folder), folder, None)
+    current, told = _of_these_weights(read_results(folder), folder, None, trust)
     values = values_of({"test": origin.metrics, "fit": origin.metrics}, "", newest(current))
     missing = _missing(folder, None, values, is_run=False)
     if origin.training and not members_of(origin.training):
         return Entry(name, *settings_of(origin.training, None), values, {}, missing, told)
-    described_as = origin.autoencoder or load(folder).config()
+    described_as = origin.autoencoder or load(folder, trust=trust).config()
     return Entry(name, described(described_as, name), (), values, {}, missing, told)
 
 
 def _of_these_weights(
-    results: list[dict[str, Any]], place: Path, member: str | None
+    results: list[dict[str, Any]], place: Path, member: str | None, trust: Trust
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Without those of weights that were here before; and what tells of them."""
     if not any(weights_of(result) for result in results):
         return results, []
-    digest = weights_digest(load(place, member=member))
+    digest = weights_digest(load(place, member=member, trust=trust))
     current = [result for result in results if weights_of(result) in (None, digest)]
     stale = {result.get("eval_type_id") for result in results if result not in current}
     if not stale:

@@ -9,7 +9,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vsae_lightning.autoencoders.storage import require_weights
+from vsae_lightning.autoencoders.torch_files import read_torch_file
 from vsae_lightning.errors import InputError
+from vsae_lightning.files import require_file
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -18,6 +20,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: It cannot be read.
     """
+    require_file(path)
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except (OSError, ValueError, SafetensorError) as error:
@@ -31,14 +34,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: It cannot be read so, or holds something else than tensors.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # garbage makes the unpickler fail in a dozen ways
-        raise InputError(
-            f"{path}: not a readable state dict ({type(error).__name__}): torn, or with more in it than tensors."
-        ) from None
+    state = read_torch_file(path, kind="state dict")
     if not isinstance(state, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) and _is_stored(value) for name, value in state.items()
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
     ):
         raise InputError(f"{path}: not a state dict of named tensors.")
     return state
@@ -57,9 +55,9 @@ def matrix_shape(path: Path, tensors: dict[str, Tensor], name: str) -> tuple[int
     """The two sizes of a matrix.
 
     Raises:
-        InputError: There is none of this name.
+        InputError: There is none of this name, or an empty one.
     """
-    if name not in tensors or tensors[name].ndim != 2:
+    if name not in tensors or tensors[name].ndim != 2 or tensors[name].numel() == 0:
         raise InputError(f"{path}: there is no matrix {name!r} in it.")
     rows, columns = tensors[name].shape
     return rows, columns
@@ -74,8 +72,3 @@ def require_k(path: Path, k: Any, d_sae: int) -> int:
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= d_sae:
         raise InputError(f"{path}: k is {k!r}; it must be a number from 1 to {d_sae}, the latents that there are.")
     return k
-
-
-def _is_stored(tensor: Tensor) -> bool:
-    """Whether all of a tensor is in the file: a pickle can say that a number stands for a trillion."""
-    return not tensor.is_sparse and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()

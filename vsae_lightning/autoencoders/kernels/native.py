@@ -2,8 +2,10 @@
 
 import ctypes
 import hashlib
+import logging
 import os
 import platform
+import stat
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,7 @@ SOURCE = Path(__file__).with_name("sparse.c")
 # Not linked with libgomp: OpenMP's symbols are then those of the copy that torch has loaded, and so its threads.
 COMPILE = ("cc", "-O3", "-march=native", "-fopenmp", "-fPIC", "-c")
 LINK = ("cc", "-shared")
+logger = logging.getLogger(__name__)
 
 
 @cache
@@ -26,10 +29,10 @@ def library() -> ctypes.CDLL | str:
     if sys.platform != "linux":
         return f"it is compiled on Linux, not on {sys.platform}"
     try:
-        return ctypes.CDLL(str(_compiled()))
+        return _load()
     except subprocess.CalledProcessError as error:
         return f"cc failed: {error.stderr.strip().splitlines()[-1] if error.stderr.strip() else error}"
-    except (OSError, RuntimeError, subprocess.TimeoutExpired) as error:  # RuntimeError: nobody has a home
+    except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
 
 
@@ -96,28 +99,79 @@ def weight_gradient(
     return gradient
 
 
-def _compiled() -> Path:
-    """The library for this source, on this kind of processor."""
+def _load() -> ctypes.CDLL:
+    """The library of the usual folder, or one compiled for this process alone where others could write there."""
     processor = Path("/proc/cpuinfo")
     flags = next((line for line in processor.read_text().splitlines() if line.startswith(("flags", "Features"))), "")
-    described = [SOURCE.read_text(encoding="utf-8"), *COMPILE, platform.machine(), flags]
-    key = hashlib.sha256("\n".join(described).encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vsae_lightning" / "kernels"
-    path = folder / f"sparse-{key}.so"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # whatever the mask is for other files
-    if (status := folder.stat()).st_uid != os.getuid() or status.st_mode & 0o022:
-        raise OSError(f"others may write to {folder}")  # and what they write would be executed
-    if not path.exists():
+    described = "\n".join([SOURCE.read_text(encoding="utf-8"), *COMPILE, platform.machine(), flags])
+    name = f"sparse-{hashlib.sha256(described.encode()).hexdigest()[:16]}.so"
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vsae_lightning" / "kernels"
+        return _of_folder(_made(folder), name)
+    except (OSError, RuntimeError) as error:  # RuntimeError: nobody has a home
+        logger.info("the C kernels are compiled for this process alone: %s", error)
+    with tempfile.TemporaryDirectory() as temporary:
+        return _of_folder(Path(temporary), name)
+
+
+def _of_folder(folder: Path, name: str) -> ctypes.CDLL:
+    """The library in a folder, compiled if it is not there or not to be trusted."""
+    folder = Path(os.path.realpath(folder))  # what is looked at is what is used
+    _require_own_folder(folder)
+    path = folder / name
+    try:
+        return _opened(path)
+    except OSError:
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
             object_file, linked = Path(temporary) / "sparse.o", Path(temporary) / "sparse.so"
             _run(*COMPILE, str(SOURCE), "-o", str(object_file))
             _run(*LINK, str(object_file), "-o", str(linked))
             linked.replace(path)
-    return path
+        return _opened(path)
+
+
+def _opened(path: Path) -> ctypes.CDLL:
+    """Load the very file that is looked at, through its descriptor.
+
+    Raises:
+        OSError: Another than this user or root could have written it.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or not _is_own(status):
+            raise OSError(f"others may write to {path}")
+        # The descriptor stays open: the loader knows a library by its name, and this name must not come back.
+        return ctypes.CDLL(f"/proc/self/fd/{descriptor}")
+    except OSError:
+        os.close(descriptor)
+        raise
+
+
+def _made(folder: Path) -> Path:
+    """A folder, made with its parents as far as they are missing, for this user alone whatever the mask is."""
+    for missing in [path for path in (folder, *folder.parents) if not path.exists()][::-1]:
+        missing.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def _require_own_folder(folder: Path) -> None:
+    """Raise OSError where another user could put a library into a folder, or another folder in its place."""
+    for path in (folder, *folder.parents):
+        status = path.lstat()
+        # In a sticky folder such as /tmp, others cannot rename what is not theirs, and the next folder is not.
+        if not _is_own(status, sticky=path != folder):
+            raise OSError(f"others may write to {path}")
+
+
+def _is_own(status: os.stat_result, sticky: bool = False) -> bool:
+    """Whether this user, or root, alone can change it."""
+    private = not status.st_mode & 0o022 or (sticky and status.st_mode & stat.S_ISVTX)
+    return bool(private) and status.st_uid in (0, os.geteuid())
 
 
 def _run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    subprocess.run(command, check=True, capture_output=True, text=True, timeout=120, umask=0o077)
 
 
 def _functions() -> ctypes.CDLL:
