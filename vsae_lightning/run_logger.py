@@ -125,7 +125,7 @@ class FolderLogger(RunFolder, Logger):
 
     def __init__(self, save_dir: str | Path = ".", name: str = NAME) -> None:
         super().__init__()
-        self.root_dir = str(Path(save_dir, name))
+        self._root = Path(save_dir, name)
         self._folder: Path | None = None
 
     @classmethod
@@ -148,8 +148,13 @@ class FolderLogger(RunFolder, Logger):
         return made
 
     @property
+    def root_dir(self) -> str:  # type: ignore[override]
+        """Where the folders of runs are."""
+        return str(self._root)
+
+    @property
     def name(self) -> str:
-        return Path(self.root_dir).name
+        return self._root.name
 
     @property
     def version(self) -> int | str:
@@ -179,7 +184,7 @@ class FolderLogger(RunFolder, Logger):
         self.leave(status)
 
     def _go_to(self, folder: Path, step: int) -> None:
-        self.root_dir, self._folder = str(folder.parent), folder
+        self._root, self._folder = folder.parent, folder
 
 
 def with_folder(given: Any, root: str | None, goes_on: bool) -> list[Logger]:
