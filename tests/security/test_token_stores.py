@@ -113,10 +113,7 @@ STORES: dict[str, Spoil] = {
     "a deep layout": lambda folder: (folder / "store.json").write_text("[" * 60_000),
     "a layout that is a pipe": pipe("store.json"),
     "tokens that are a pipe": pipe("train.bin"),
-    "tokens that are a device": lambda folder: (
-        (folder / "train.bin").unlink(),
-        (folder / "train.bin").symlink_to("/dev/zero"),
-    ),
+    "tokens that are a device": link("train.bin", "/dev/zero"),
     "tokens that are elsewhere": link("train.bin", "OUTSIDE/train.bin"),
     "a layout that is elsewhere": link("store.json", "OUTSIDE/store.json"),
 }
@@ -251,7 +248,7 @@ def test_a_tokenizer_that_panics_is_told_in_one_line(tmp_path: Path) -> None:
     content = json.loads(tokenizer().backend_tokenizer.to_str())
     content["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": "BAAAAAAAAAAA"}
     broken = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(content)), eos_token="<eos>")
-    with pytest.raises(InputError, match="the text cannot be tokenised: its tokenizer.json is broken: 'index out of"):
+    with pytest.raises(InputError, match=r"the text cannot be tokenised: its tokenizer\.json is broken: 'index out of"):
         TokenStore.prepare(Words(), broken, 2, cache_dir=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -260,5 +257,5 @@ def test_a_tokenizer_that_multiplies_text_is_refused(tmp_path: Path) -> None:
     content = json.loads(tokenizer().backend_tokenizer.to_str())
     content["normalizer"] = {"type": "Replace", "pattern": {"String": "a"}, "content": " b" * 1000}
     bomb = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(content)), eos_token="<eos>")
-    with pytest.raises(InputError, match=r"makes 1,0\d\d tokens of a text of 5 characters: it multiplies text"):
+    with pytest.raises(InputError, match=r"multiplies text: it makes [\d,]+ tokens of \d characters"):
         TokenStore.prepare(Words(), bomb, 2, cache_dir=tmp_path)

@@ -42,7 +42,9 @@ def read_layout(folder: Path, context_length: int | None = None, num_ids: int = 
         sums = {split: _checksum(folder, split, layout, num_ids) for split in SPLITS}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return layout if sums == layout.sha256 and layout.context_length == (context_length or layout.context_length) else None
+    return (
+        layout if sums == layout.sha256 and layout.context_length == (context_length or layout.context_length) else None
+    )
 
 
 def _layout(folder: Path) -> Layout:

@@ -104,7 +104,8 @@ class TokenStore:
                         require_store(folder)
                         warnings.warn(f"the token store {folder} is damaged; it is made anew.", stacklevel=2)
                     layout = _write(folder, packer, text.documents(), max_tokens)
-        return cls(folder, *(_open(folder, split, layout) for split in SPLITS), layout.sha256)
+        train, held_out = (_open(folder, split, layout) for split in SPLITS)
+        return cls(folder, train, held_out, layout.sha256)
 
 
 def default_cache_dir() -> Path:
@@ -145,7 +146,7 @@ class _Packer:
         for document, text, ids in zip(documents, texts, encoded, strict=True):
             if len(ids) > MAX_IDS_PER_BYTE * len(text.encode()):
                 raise InputError(
-                    f"the tokenizer makes {len(ids):,} tokens of a text of {len(text):,} characters: it multiplies text."
+                    f"the tokenizer multiplies text: it makes {len(ids):,} tokens of {len(text):,} characters."
                 )
             split = "held_out" if document.held_out else "train"
             parts[split].append(np.array([*ids, self.tokenizer.eos_token_id], self.dtype))
