@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vsae_lightning.data.readers import FREE_BYTES, MAX_DOCUMENT, MAX_EXPANSION, read_documents
+from vsae_lightning.data.text import HuggingFaceText
 from vsae_lightning.errors import InputError
 
 # Reads a file and prints how many characters it held, the error, and the megabytes that reading took.
@@ -264,3 +265,23 @@ def test_an_altered_parquet_is_read_or_refused(tmp_path: Path, tables: list[byte
     except InputError:
         return
     assert all(isinstance(text, str) for text in documents)
+
+
+def with_script(folder: Path) -> str:
+    (folder / f"{folder.name}.py").write_text("raise SystemExit('executed')")
+    return str(folder)
+
+
+def script(folder: Path) -> str:
+    (folder / "load.py").write_text("raise SystemExit('executed')")
+    return str(folder / "load.py")
+
+
+@pytest.mark.parametrize("make", [with_script, script, lambda _: "pandas", lambda _: "iceberg"])
+def test_a_data_set_with_code_is_refused(tmp_path: Path, make: Callable[[Path], str]) -> None:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    (folder / "train.jsonl").write_text('{"text": "a"}\n')
+    assert [document.text for document in HuggingFaceText(str(folder)).documents()] == ["a"]
+    with pytest.raises(InputError, match="could execute code of the data: not read"):
+        HuggingFaceText(make(folder))

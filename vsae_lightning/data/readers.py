@@ -15,8 +15,8 @@ from vsae_lightning.errors import InputError, did_you_mean
 COMPRESSIONS = (".gz", ".xz", ".zst")
 FORMATS = (".txt", ".jsonl", ".parquet")
 CHUNK = 2**20
-# Text compresses about five times, logs a hundred times; a bomb expands more than a thousand times.
-FREE_BYTES, MAX_EXPANSION = 2**24, 250
+# Text compresses about five times, a bomb a thousand times. Small, as the tokenizer takes 170 bytes a character.
+FREE_BYTES, MAX_EXPANSION = 2**22, 100
 MAX_DOCUMENT = 2**28
 # A value that is stored once is copied into each row of a batch, and no row tells its length before.
 PARQUET_ROWS = 4
