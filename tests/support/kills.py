@@ -26,7 +26,7 @@ from tensorboard.backend.event_processing.event_accumulator import STORE_EVERYTH
 import vsae_lightning.training  # noqa: F401, the children shall not import it again
 from vsae_lightning.autoencoders.storage import read_checkpoint
 from vsae_lightning.cli import main
-from vsae_lightning.data.tokens import _is_whole as is_whole_store
+from vsae_lightning.data.store_folder import read_layout
 
 # What depends on the clock.
 UNREPEATABLE = ("tokens_per_second", "language_model_share", "dropped_rows")
@@ -143,7 +143,7 @@ def corrupt_files(folder: Path) -> list[str]:
             elif path.suffix == ".json" and not path.parent.name.startswith("."):
                 json.loads(path.read_text())
             elif path.name == "train.bin" and not path.parent.name.startswith("."):
-                assert is_whole_store(path.parent)
+                assert read_layout(path.parent) is not None
         except (ValueError, AssertionError) as error:
             corrupt.append(f"{path}: {error}")
     return corrupt

@@ -1,7 +1,10 @@
 """Tokens to activations at one hook of a language model, stopping there (TransformerLens)."""
 
+import json
+import subprocess
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,8 +14,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vsae_lightning.data.hub import require_available
-from vsae_lightning.data.model_folder import require_weights
+from vsae_lightning.data.model_folder import require_harmless_config, require_plain_files, require_weights
 from vsae_lightning.data.text import BUNDLED
+from vsae_lightning.data.tokenizer_limits import failures_told, require_modest
 from vsae_lightning.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
 Edit = Callable[[Tensor], Tensor]
 Dtype = Literal["float32", "bfloat16", "float16"]
 RESIDUAL_HOOKS = ("hook_resid_pre", "hook_resid_post", "hook_attn_out", "hook_mlp_out")
-MAX_SIZE = 10_000_000
+MAX_SIZES = {"num_hidden_layers": 1000, "hidden_size": 1_000_000, "vocab_size": 10_000_000}
 MAX_LOGITS = 2**25  # 128 MiB in float32
 MLP_HOOKS = ("mlp.hook_pre", "mlp.hook_post")
 
@@ -57,15 +61,29 @@ class LanguageModel:
 
         if Path(self.source).is_dir() and not (Path(self.source) / "tokenizer.json").is_file():
             raise InputError(f"model_name: {self.model_name!r} has no tokenizer.json; save its fast tokenizer there.")
+        self._require_modest_tokenizer()
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self.source, trust_remote_code=False)
+            with failures_told(f"model_name: {self.model_name!r} cannot be used"):
+                tokenizer = AutoTokenizer.from_pretrained(self.source, trust_remote_code=False)
+        except InputError:
+            raise
         except Exception as error:
             raise self._unusable("tokenizer", error) from None
-        if len(tokenizer) > self.config.get_text_config().vocab_size:
+        num_ids = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values(), default=0))
+        if num_ids > self.config.get_text_config().vocab_size:
             raise InputError(f"model_name: {self.model_name!r} has a tokenizer with more tokens than the model.")
         if not tokenizer.is_fast:
             raise InputError(f"model_name: {self.model_name!r} has no fast tokenizer, which is needed.")
         return tokenizer
+
+    def _require_modest_tokenizer(self) -> None:
+        """Look at the tokenizer's file before the library does, which runs its normalizer as it loads it."""
+        try:
+            path = _file(self.source, "tokenizer.json")
+            if path is not None:
+                require_modest(json.loads(path.read_bytes()))
+        except (OSError, ValueError, RecursionError, MemoryError) as error:
+            raise self._unusable("tokenizer", error) from None
 
     @property
     def positions(self) -> int | None:
@@ -88,8 +106,17 @@ class LanguageModel:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
+        self._require_modest_tokenizer()
         try:
-            bridge = TransformerBridge.boot_transformers(self.source, device=str(device), dtype=self.dtype)
+            with _nothing_installed(), failures_told(f"model_name: {self.model_name!r} cannot be loaded"):
+                bridge = TransformerBridge.boot_transformers(
+                    self.source,
+                    device=str(device),
+                    dtype=self.dtype,
+                    hf_config_overrides={"auto_map": {}},  # code of the model's own: else transformers asks for leave
+                )
+        except InputError:
+            raise
         except Exception as error:  # of TransformerLens, transformers, safetensors or torch, each with its own
             raise self._unusable("weights", error) from None
         bridge.eval().requires_grad_(False)
@@ -195,6 +222,7 @@ def _source(model_name: str) -> str:
         if not (folder / "config.json").is_file():
             raise InputError(f"model_name: {model_name!r} is a folder without config.json, so not a model.")
         # Absolute: a relative name may be an alias of TransformerLens, which would load what it means by it.
+        require_plain_files(folder)
         return str(folder.resolve())
     if folder.is_absolute() or model_name.startswith((".", "~")):
         raise InputError(f"model_name: there is no folder {model_name!r}.")
@@ -206,6 +234,8 @@ def _read_config(model_name: str, source: str) -> "PretrainedConfig":
     from transformers import AutoConfig
 
     try:
+        if (path := _file(source, "config.json")) is not None:
+            require_harmless_config(json.loads(path.read_bytes()))
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # transformers trips over whatever JSON may hold
         raise InputError(f"model_name: {model_name!r} has no usable config: {_reason(error)}") from None
@@ -213,11 +243,34 @@ def _read_config(model_name: str, source: str) -> "PretrainedConfig":
     return config
 
 
+def _file(source: str, name: str) -> Path | None:
+    """A file of a local folder, or of the hub, downloaded where it is not cached; None where there is none."""
+    from transformers.utils import cached_file
+
+    found = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
+    return None if found is None else Path(found)
+
+
+@contextmanager
+def _nothing_installed() -> Iterator[None]:
+    """TransformerLens runs `pip install torchvision` where a model reads pictures too, which is not asked for here."""
+
+    def refuse(command: object, **_: object) -> int:
+        raise OSError(f"{command} is not run")
+
+    install = subprocess.check_call
+    vars(subprocess)["check_call"] = refuse
+    try:
+        yield
+    finally:
+        vars(subprocess)["check_call"] = install
+
+
 def _require_size(model_name: str, config: "PretrainedConfig") -> None:
     """Refuse what is no language model, or one of a size that nobody has."""
-    for name in ("num_hidden_layers", "hidden_size", "vocab_size"):
+    for name, maximum in MAX_SIZES.items():
         size = getattr(config, name, None)
-        if not isinstance(size, int) or not 1 <= size <= MAX_SIZE:
+        if not isinstance(size, int) or not 1 <= size <= maximum:
             raise InputError(f"model_name: {model_name!r} has no usable config: its {name} is {size!r}.")
 
 

@@ -6,8 +6,9 @@ without code of its own could execute some.
 
 import json
 import re
+import stat
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,6 +23,63 @@ INDEX = "model.safetensors.index.json"
 OLD_BUFFERS = (".attention.bias", ".masked_bias", ".inv_freq")  # which no model reads any more
 IN_A_LAYER = re.compile(r"\.\d+\.")
 Shapes = dict[str, tuple[int, ...]]
+# What transformers itself knows; any other name is that of a kernel, which it would download and execute.
+ATTENTION = (None, "eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "flash_attention_4")
+EXPERTS = (None, "eager", "batched_mm", "grouped_mm")
+IMPLEMENTATIONS = {
+    f"{prefix}{kind}_implementation{suffix}": known
+    for kind, known in (("attn", ATTENTION), ("experts", EXPERTS))
+    for prefix in ("", "_")
+    for suffix in ("", "_internal")
+}
+LOADS = ("use_kernels", "kernel_config", "fusion_config", "transformers_weights", "distributed_config")
+QUANTIZATIONS = ("quantization_config", "compression_config")
+# bitsandbytes only: other methods import kernels or packages as the config says.
+QUANTIZERS = ("bitsandbytes", "bitsandbytes_4bit", "bitsandbytes_8bit")
+MAX_BYTES = {"config.json": 10_000_000}
+MAX_TEXT_BYTES = 200_000_000  # the largest tokenizers have 35 MB
+TEXTS = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".vocab")
+OTHER_WEIGHTS = re.compile(r"shard-\d+-model-\d+-of-\d+\.safetensors")
+
+
+def require_plain_files(folder: Path) -> None:
+    """Refuse a folder with a pipe, a device, a huge text, or files that transformers would load besides the weights.
+
+    Raises:
+        InputError: With the file.
+    """
+    for path in sorted([*folder.iterdir(), *folder.glob("additional_chat_templates/*")]):
+        if not path.exists():  # a link to nothing
+            continue
+        mode, size = path.stat().st_mode, path.stat().st_size
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise InputError(f"model_name: {str(path)!r} is a pipe or a device, not a file of a model.")
+        if path.suffix in TEXTS and size > (limit := MAX_BYTES.get(path.name, MAX_TEXT_BYTES)):
+            raise InputError(f"model_name: {str(path)!r} has {size:,} bytes, more than the {limit:,} that are read.")
+        if path.name == "adapter_config.json":
+            raise InputError(f"model_name: {str(folder)!r} has an adapter; merge it into the weights and save those.")
+        if OTHER_WEIGHTS.fullmatch(path.name):
+            raise InputError(f"model_name: {str(path)!r} is a part of a distributed checkpoint; use save_pretrained.")
+
+
+def require_harmless_config(config: Any) -> None:
+    """Refuse a config.json that makes transformers load a kernel, or weights that were not looked at.
+
+    Raises:
+        ValueError: With the key and its value, wherever in the config it stands.
+    """
+    for key, value in config.items() if isinstance(config, dict) else enumerate(config):
+        if key in IMPLEMENTATIONS:
+            for name in value.values() if isinstance(value, dict) else [value]:
+                if name not in IMPLEMENTATIONS[key]:
+                    raise ValueError(f"its {key} is {name!r}, which would load a kernel; remove it")
+        elif key in QUANTIZATIONS and value:
+            if (method := value.get("quant_method") if isinstance(value, dict) else value) not in QUANTIZERS:
+                raise ValueError(f"its {key} is for {method!r}, which may load kernels; save the model unquantized")
+        elif key in LOADS and value:
+            raise ValueError(f"its {key} is {value!r}, which may load code or other weights; remove it")
+        if isinstance(value, (dict, list)):
+            require_harmless_config(value)
 
 
 def require_weights(folder: Path, config: "PretrainedConfig") -> None:
@@ -98,7 +156,8 @@ def _expected(folder: Path, config: "PretrainedConfig") -> Shapes:
 
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
+            # As they are loaded later; a config may ask for something else.
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False, attn_implementation="eager")
     except Exception as error:  # of whatever a config can say that makes no model
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"model_name: {str(folder)!r} has no usable config: {reason}") from None

@@ -1,5 +1,6 @@
-"""Reads documents out of one local file, whatever its format and compression."""
+"""Reads documents out of one local file, whatever its format and compression; what a file can take is bounded."""
 
+import codecs
 import gzip
 import io
 import json
@@ -13,10 +14,22 @@ from vsae_lightning.errors import InputError, did_you_mean
 
 COMPRESSIONS = (".gz", ".xz", ".zst")
 FORMATS = (".txt", ".jsonl", ".parquet")
+CHUNK = 2**20
+# Text compresses about five times, a bomb a thousand times. Small, as the tokenizer takes 170 bytes a character.
+FREE_BYTES, MAX_EXPANSION = 2**22, 100
+MAX_DOCUMENT = 2**28
+# A value that is stored once is copied into each row of a batch, and no row tells its length before.
+PARQUET_ROWS = 4
+COLUMNS_SHOWN = 40
 
 
 def read_documents(path: Path, column: str, separator: str | None = None) -> Iterator[str]:
-    """The documents of a .txt, .jsonl or .parquet file, in order; a file without any raises `InputError`."""
+    """The documents of a .txt, .jsonl or .parquet file, in order.
+
+    Raises:
+        InputError: A file without text, one that cannot be read, that expands like a bomb, or with a document of more
+            than 256 MiB.
+    """
     suffix = path.with_suffix("").suffix if path.suffix in COMPRESSIONS else path.suffix
     if suffix == ".parquet":
         documents = _parquet(path, column)
@@ -31,42 +44,118 @@ def read_documents(path: Path, column: str, separator: str | None = None) -> Ite
     empty = True
     try:
         for document in documents:
-            if document.strip():
+            if document and not document.isspace():
                 empty = False
                 yield document
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 (byte {error.start}); convert it, e.g. with iconv.") from None
+    except MemoryError:
+        raise InputError(f"{path}: this machine has too little memory to read it; give smaller documents.") from None
     except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
     if empty:
         raise InputError(f"{path}: holds no text.")
 
 
-def _open(path: Path) -> Any:
-    """The bytes of a file, decompressed."""
-    if path.suffix == ".gz":
-        return gzip.open(path)
-    if path.suffix == ".xz":
-        return lzma.open(path)
-    if path.suffix == ".zst":
-        import pyarrow
+class _Expansion:
+    """Refuses what expands far more than text does; `size` is in bytes, of what was read from the disk so far."""
 
-        # The package zstandard takes a truncated file for a shorter one.
-        return pyarrow.input_stream(str(path), compression="zstd")
-    return path.open("rb")
+    def __init__(self, path: Path, remedy: str) -> None:
+        self.path = path
+        self.remedy = remedy
+        self.expanded = 0
+
+    def add(self, expanded: int, size: int) -> None:
+        self.expanded += expanded
+        if self.expanded > FREE_BYTES + MAX_EXPANSION * size:
+            raise InputError(
+                f"{self.path}: {size:,} bytes expand to {self.expanded:,} or more, which text does not; {self.remedy}."
+            )
+
+
+class _Decompressed(io.RawIOBase):
+    """The bytes of a compressed file."""
+
+    def __init__(self, path: Path) -> None:
+        self._expansion = _Expansion(path, "decompress the file if it is to be read")
+        if path.suffix == ".zst":
+            import pyarrow
+
+            # The package zstandard takes a truncated file for a shorter one.
+            self._file: Any = pyarrow.OSFile(str(path))
+            self._source: Any = pyarrow.CompressedInputStream(self._file, "zstd")
+        else:
+            self._file = path.open("rb")
+            self._source = (gzip if path.suffix == ".gz" else lzma).open(self._file)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        content = self._source.read(len(buffer))
+        self._expansion.add(len(content), self._file.tell())
+        buffer[: len(content)] = content
+        return len(content)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._source.close()
+            self._file.close()
+        super().close()
+
+
+def _open(path: Path) -> io.BufferedReader:
+    """The bytes of a file, decompressed."""
+    return io.BufferedReader(_Decompressed(path), CHUNK) if path.suffix in COMPRESSIONS else path.open("rb")
 
 
 def _txt(path: Path, separator: str | None) -> Iterator[str]:
-    with io.TextIOWrapper(_open(path), encoding="utf-8") as file:
-        text = file.read()
-    yield from text.split(separator) if separator else [text]
+    rest: list[str] = []
+    held = 0  # characters in rest
+    for text in _decoded(path):
+        rest.append(text)
+        held += len(text)
+        # Joined at each doubling only, so that a long document is not copied once per chunk.
+        if separator and held >= 2 * len(rest[0]):
+            *documents, last = "".join(rest).split(separator)
+            yield from documents
+            rest, held = [last], len(last)
+        if held > MAX_DOCUMENT:
+            raise _too_long(path, "a document", "cut it with text.init_args.separator, e.g. a blank line")
+    yield from "".join(rest).split(separator) if separator else ["".join(rest)]
+
+
+def _decoded(path: Path) -> Iterator[str]:
+    """The text of a file in pieces, with line ends as Python has them."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    line_ends = io.IncrementalNewlineDecoder(None, translate=True)
+    done = 0
+    with _open(path) as file:
+        while True:
+            block = file.read(CHUNK)
+            begun = len(decoder.getstate()[0])
+            try:
+                text = decoder.decode(block, final=not block)
+            except UnicodeDecodeError as error:
+                place = done - begun + error.start
+                raise InputError(f"{path}: not UTF-8 (byte {place}); convert it, e.g. with iconv.") from None
+            yield line_ends.decode(text, final=not block)
+            if not block:
+                return
+            done += len(block)
 
 
 def _jsonl(path: Path, column: str) -> Iterator[str]:
-    with io.BufferedReader(_open(path)) as lines:
-        for number, line in enumerate(lines, 1):
+    number = 0
+    with _open(path) as file:
+        while line := file.readline(MAX_DOCUMENT + 1):
+            number += 1
+            if len(line) > MAX_DOCUMENT:
+                raise _too_long(path, f"line {number}", "cut it into several lines")
             if line.strip():
                 yield _field(path, f"line {number}", _parse(path, number, line), column)
+
+
+def _too_long(path: Path, what: str, remedy: str) -> InputError:
+    return InputError(f"{path}: {what} is longer than {MAX_DOCUMENT // 2**20} MiB; {remedy}.")
 
 
 def _parse(path: Path, number: int, line: bytes) -> Any:
@@ -76,6 +165,8 @@ def _parse(path: Path, number: int, line: bytes) -> Any:
         raise InputError(f"{path}: line {number} is not UTF-8; convert the file, e.g. with iconv.") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: line {number} is not JSON ({error.msg}).") from None
+    except ValueError:
+        raise InputError(f"{path}: line {number} is not JSON of a text (a number of too many digits).") from None
     except RecursionError:
         raise InputError(f"{path}: line {number} is not JSON of a text (brackets too deep).") from None
 
@@ -85,11 +176,21 @@ def _field(path: Path, place: str, row: Any, column: str) -> str:
         columns = list(row) if isinstance(row, dict) else []
         instead = f", but {type(row[column]).__name__}" if column in columns else ""
         raise InputError(
-            f"{path}: {place} has no text in column {column!r}{instead}; columns: {', '.join(columns) or 'none'}."
-            + did_you_mean(column, [name for name in columns if name != column])
+            f"{path}: {place} has no text in column {column!r}{instead}; columns: {_listed(columns)}."
+            + did_you_mean(column, [name for name in map(_shown, columns[:COLUMNS_SHOWN]) if name != column])
         )
     text: str = row[column]
     return text
+
+
+def _listed(columns: list[str]) -> str:
+    more = f" and {len(columns) - COLUMNS_SHOWN} more" if len(columns) > COLUMNS_SHOWN else ""
+    return (", ".join(map(_shown, columns[:COLUMNS_SHOWN])) or "none") + more
+
+
+def _shown(name: str) -> str:
+    """A column's name for a message: a stranger's may be long, or steer the terminal."""
+    return (name if name.isprintable() else ascii(name))[:80]
 
 
 def _parquet(path: Path, column: str) -> Iterator[str]:
@@ -98,19 +199,39 @@ def _parquet(path: Path, column: str) -> Iterator[str]:
 
     if path.suffix in COMPRESSIONS:
         raise InputError(f"{path}: parquet compresses by itself; decompress the file.")
+    size = path.stat().st_size
+    remedy = "write the text as .jsonl if it is to be read"
+    expansion = _Expansion(path, remedy)
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            if column not in file.schema_arrow.names:
-                columns = file.schema_arrow.names
-                raise InputError(
-                    f"{path}: has no column {column!r}; columns: {', '.join(columns)}." + did_you_mean(column, columns)
-                )
-            if not _is_text(file.schema_arrow.field(column).type):
-                raise InputError(f"{path}: column {column!r} holds {file.schema_arrow.field(column).type}, not text.")
-            for batch in file.iter_batches(columns=[column]):
-                yield from (text for text in batch.column(0).to_pylist() if text)
-    except pyarrow.ArrowInvalid as error:
+            _require_text(path, file, column)
+            # Not asked by column: on a damaged one pyarrow ends the process.
+            claimed = sum(file.metadata.row_group(group).total_byte_size for group in range(file.num_row_groups))
+            _Expansion(path, remedy).add(claimed, size)
+            for batch in file.iter_batches(PARQUET_ROWS, columns=[column], use_threads=False):
+                for value in batch.column(0):
+                    if text := value.as_py():
+                        expansion.add(len(text), size)
+                        if len(text) > MAX_DOCUMENT:
+                            raise _too_long(path, "a document", "cut it into several rows")
+                        yield text
+    except (pyarrow.ArrowInvalid, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a parquet file ({error}).") from None
+    except pyarrow.ArrowException as error:
+        if isinstance(error, MemoryError):
+            raise
+        raise InputError(f"{path}: cannot be read: {error}") from None
+
+
+def _require_text(path: Path, file: Any, column: str) -> None:
+    columns = file.schema_arrow.names
+    if column not in columns:
+        raise InputError(
+            f"{path}: has no column {column!r}; columns: {_listed(columns)}."
+            + did_you_mean(column, map(_shown, columns[:COLUMNS_SHOWN]))
+        )
+    if not _is_text(file.schema_arrow.field(column).type):
+        raise InputError(f"{path}: column {column!r} holds {file.schema_arrow.field(column).type}, not text.")
 
 
 def _is_text(kind: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from glob import glob
@@ -9,15 +10,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vsae_lightning.data.hub import require_available
-from vsae_lightning.data.readers import read_documents
+from vsae_lightning.data.readers import MAX_DOCUMENT, read_documents
 from vsae_lightning.errors import InputError, did_you_mean
 from vsae_lightning.redaction import redacted, without_removed
 
 BUNDLED = Path(__file__).parent / "bundled"
 
 
-# A loader that unpickles, and an option that runs a dataset's own script, in some versions of `datasets`.
-EXECUTES = {"pandas", "trust_remote_code"}
+# A loader that unpickles, one whose options name classes to import, and an option that runs a dataset's own script,
+# in some versions of `datasets`.
+EXECUTES = {"pandas", "iceberg", "trust_remote_code"}
 
 
 class Document(NamedTuple):
@@ -129,7 +131,7 @@ class HuggingFaceText(TextSource):
         load_args: dict[str, Any] | None = None,
     ) -> None:
         check_fraction(held_out_fraction)
-        if path in EXECUTES or not EXECUTES.isdisjoint(load_args or {}):
+        if path in EXECUTES or _is_script(path) or not EXECUTES.isdisjoint(load_args or {}):
             raise InputError(f"text: {path!r} with load_args {load_args} could execute code of the data: not read.")
         self.path = path
         self.name = name
@@ -182,7 +184,15 @@ class HuggingFaceText(TextSource):
                 **self.load_args,
             )
             columns = rows.column_names or list(next(iter(rows), {}))
-        except (OSError, ValueError, RuntimeError, TypeError, DatasetGenerationError, StopIteration) as error:
+        except (
+            OSError,
+            ValueError,
+            RuntimeError,
+            TypeError,
+            MemoryError,
+            DatasetGenerationError,
+            StopIteration,
+        ) as error:
             raise self._load_error(error) from None
         if self.column not in columns:
             raise InputError(
@@ -196,16 +206,31 @@ class HuggingFaceText(TextSource):
                     raise InputError(
                         f"text.init_args.column: row {number} of {self.path!r} has no text in column {self.column!r}."
                     )
-                if text.strip():
+                if len(text) > MAX_DOCUMENT:
+                    raise InputError(
+                        f"text.init_args.path: row {number} of {self.path!r} has {len(text):,} characters; "
+                        f"{MAX_DOCUMENT:,} is the limit."
+                    )
+                if text and not text.isspace():
                     yield text
         except InputError:
             raise
+        except MemoryError:
+            raise InputError(
+                f"text.init_args.path: this machine has too little memory to read {self.path!r}; "
+                "give smaller files or documents."
+            ) from None
         except Exception as error:  # of the network, the file format or the builder
             raise self._load_error(error) from None
 
     def _load_error(self, error: Exception) -> InputError:
         reason = next(iter(str(error.__cause__ or error).splitlines()), "") or "it is empty"
         return InputError(f"text.init_args.path: {self.path!r} cannot be loaded: {reason}")
+
+
+def _is_script(path: str) -> bool:
+    """Whether old versions of `datasets` would run a script that is there."""
+    return path.endswith(".py") or os.path.lexists(Path(path) / f"{Path(path).resolve().name}.py")
 
 
 def is_held_out(text: str, fraction: float) -> bool:

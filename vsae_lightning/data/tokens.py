@@ -1,14 +1,12 @@
 """Documents to a memory-mapped [num_sequences, context_length] store, made once and reused."""
 
-import json
 import os
-import shutil
+import stat
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,25 +14,41 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from vsae_lightning.data.store_folder import (
+    SPLITS,
+    Layout,
+    file_of,
+    read_layout,
+    remove_store,
+    require_store,
+    write_layout,
+)
 from vsae_lightning.data.text import Document, TextSource, key_of
+from vsae_lightning.data.tokenizer_limits import failures_told
 from vsae_lightning.errors import InputError
-from vsae_lightning.files import remove_leftovers, sha256, to_disk
+from vsae_lightning.files import to_disk
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 FORMAT = 2
-SPLITS = ("train", "held_out")
-DOCUMENTS_PER_CALL = 256
+# The tokenizer takes about a hundred times a text's length in memory.
+DOCUMENTS_PER_CALL, CHARACTERS_PER_CALL = 256, 2**23
+# Bytes become a token each at the most; the Unicode forms lengthen a text up to eleven times before.
+MAX_IDS_PER_BYTE = 32
 
 
 @dataclass(frozen=True)
 class TokenStore:
-    """The packed tokens of one corpus; the arrays are memory-mapped."""
+    """The packed tokens of one corpus; the arrays are memory-mapped.
+
+    `digests` holds the SHA-256 of each split's file: a record of it elsewhere tells whether the tokens are the same.
+    """
 
     folder: Path
     train: NDArray[np.unsignedinteger[Any]]
     held_out: NDArray[np.unsignedinteger[Any]]
+    digests: dict[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -66,16 +80,24 @@ class TokenStore:
             cache_dir: Where stores are kept; None: `~/.cache/vsae_lightning/tokens`.
 
         Raises:
-            InputError: A split without a full row, or no BOS or EOS token where one is needed.
+            InputError: A split without a full row, no BOS or EOS token where one is needed, a tokenizer that fails or
+                multiplies the text, or something else in the store's place.
         """
         key = store_key(text, tokenizer, context_length, prepend_bos, max_tokens)
         folder = Path(cache_dir or default_cache_dir()) / key
-        if not _is_whole(folder):
-            packer = _Packer(tokenizer, context_length, prepend_bos)
+        num_ids = 1 + max(tokenizer.get_vocab().values(), default=0)
+        layout = read_layout(folder, context_length, num_ids)
+        if layout is None:
+            packer = _Packer(tokenizer, context_length, prepend_bos, num_ids)
             with _alone(folder):
-                if not _is_whole(folder):  # nobody made it meanwhile
-                    _write(folder, packer, text.documents(), max_tokens)
-        return cls(folder, *(_open(folder, split) for split in SPLITS))
+                layout = read_layout(folder, context_length, num_ids)
+                if layout is None:  # nobody made it meanwhile
+                    if os.path.lexists(folder):
+                        require_store(folder)
+                        warnings.warn(f"the token store {folder} is damaged; it is made anew.", stacklevel=2)
+                    layout = _write(folder, packer, text.documents(), max_tokens)
+        train, held_out = (_open(folder, split, layout) for split in SPLITS)
+        return cls(folder, train, held_out, layout.sha256)
 
 
 def store_key(
@@ -105,7 +127,9 @@ def default_cache_dir() -> Path:
 class _Packer:
     """Token ids of documents to rows of a fixed length."""
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerFast", context_length: int, prepend_bos: bool) -> None:
+    def __init__(
+        self, tokenizer: "PreTrainedTokenizerFast", context_length: int, prepend_bos: bool, num_ids: int
+    ) -> None:
         if tokenizer.eos_token_id is None:
             raise InputError("the tokenizer has no end-of-text token, which separates documents.")
         if prepend_bos and tokenizer.bos_token_id is None:
@@ -113,24 +137,37 @@ class _Packer:
         self.tokenizer = tokenizer
         self.context_length = context_length
         self.prefix = [tokenizer.bos_token_id] if prepend_bos else []
-        self.dtype = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
-        self.rest: dict[str, list[int]] = {split: [] for split in SPLITS}
+        self.dtype = np.dtype(np.uint16 if num_ids <= 2**16 else np.uint32)
+        self.rest = {split: np.empty(0, self.dtype) for split in SPLITS}
 
     def rows(self, documents: list[Document]) -> dict[str, NDArray[np.unsignedinteger[Any]]]:
         """The rows that these documents complete, of each split."""
         # JSON may hold half a surrogate pair, which is no text; it becomes a question mark.
         texts = [document.text.encode(errors="replace").decode() for document in documents]
-        # verbose=False: documents longer than the model's context are meant, they are cut into rows.
-        encoded = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-        for document, ids in zip(documents, encoded, strict=True):
-            self.rest["held_out" if document.held_out else "train"] += [*ids, self.tokenizer.eos_token_id]
-        return {split: self._cut(split) for split in SPLITS}
+        with failures_told("the text cannot be tokenised"):
+            # verbose=False: documents longer than the model's context are meant, they are cut into rows.
+            encoded = self.tokenizer(
+                texts,
+                add_special_tokens=False,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+                verbose=False,
+            )["input_ids"]
+        parts = {split: [rest] for split, rest in self.rest.items()}
+        for document, text, ids in zip(documents, texts, encoded, strict=True):
+            if len(ids) > MAX_IDS_PER_BYTE * len(text.encode()):
+                raise InputError(
+                    f"the tokenizer multiplies text: it makes {len(ids):,} tokens of {len(text):,} characters."
+                )
+            split = "held_out" if document.held_out else "train"
+            parts[split].append(np.array([*ids, self.tokenizer.eos_token_id], self.dtype))
+        return {split: self._cut(split, np.concatenate(parts[split])) for split in SPLITS}
 
-    def _cut(self, split: str) -> NDArray[np.unsignedinteger[Any]]:
+    def _cut(self, split: str, ids: NDArray[np.unsignedinteger[Any]]) -> NDArray[np.unsignedinteger[Any]]:
         length = self.context_length - len(self.prefix)
-        count = len(self.rest[split]) // length
-        taken, self.rest[split] = self.rest[split][: count * length], self.rest[split][count * length :]
-        rows = np.array(taken, dtype=self.dtype).reshape(count, length)
+        count = len(ids) // length
+        self.rest[split] = ids[count * length :].copy()  # else it would keep all of them in memory
+        rows = ids[: count * length].reshape(count, length)
         prefix = np.broadcast_to(np.array(self.prefix, dtype=self.dtype), (count, len(self.prefix)))
         return np.concatenate([prefix, rows], axis=1)
 
@@ -140,12 +177,13 @@ def _alone(folder: Path) -> Iterator[None]:
     """Keep other processes, on other machines too, from making the same store."""
     new = _make_folder(folder.parent)
     lock = FileLock(folder.with_suffix(".lock"))
+    if os.path.lexists(lock.lock_file) and not stat.S_ISREG(os.lstat(lock.lock_file).st_mode):
+        raise InputError(f"cache_dir: {lock.lock_file!r} is no lock file; remove it, or give another cache_dir.")
     try:
         with lock:
             try:
-                if folder.exists() and not _is_whole(folder):
-                    warnings.warn(f"the token store {folder} is damaged; it is made anew.", stacklevel=3)
-                remove_leftovers(folder)
+                for leftover in folder.parent.glob(f".{folder.name}.*"):  # of a process that was killed
+                    remove_store(leftover)
                 yield
             finally:
                 Path(lock.lock_file).unlink(missing_ok=True)  # while it is held, or it could be another's
@@ -153,7 +191,7 @@ def _alone(folder: Path) -> Iterator[None]:
         _remove_empty(new)
 
 
-def _write(folder: Path, packer: _Packer, documents: Iterator[Document], max_tokens: int | None) -> None:
+def _write(folder: Path, packer: _Packer, documents: Iterator[Document], max_tokens: int | None) -> Layout:
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         counts = _write_rows(temporary, packer, documents, max_tokens)
@@ -164,21 +202,13 @@ def _write(folder: Path, packer: _Packer, documents: Iterator[Document], max_tok
                     "give more text, more documents, or another held_out_fraction "
                     "(a .txt file is one document unless --data.text.separator cuts it)."
                 )
-        for split in SPLITS:
-            to_disk(_file(temporary, split))
-        layout = {
-            "rows": counts,
-            "context_length": packer.context_length,
-            "dtype": packer.dtype.name,
-            "sha256": {split: sha256(_file(temporary, split)) for split in SPLITS},
-        }
-        (temporary / "store.json").write_text(json.dumps(layout), encoding="utf-8")
-        to_disk(temporary / "store.json")
-        shutil.rmtree(folder, ignore_errors=True)
+        layout = write_layout(temporary, counts, packer.context_length, packer.dtype)
+        remove_store(folder)
         temporary.replace(folder)
         to_disk(folder.parent)
+        return layout
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove_store(temporary)
 
 
 def _make_folder(folder: Path) -> list[Path]:
@@ -204,8 +234,8 @@ def _write_rows(folder: Path, packer: _Packer, documents: Iterator[Document], ma
     columns = (TextColumn("tokenising: {task.completed:,.0f} tokens"), TimeElapsedColumn())
     with (
         Progress(*columns) as progress,
-        _file(folder, "train").open("wb") as train,
-        _file(folder, "held_out").open("wb") as held_out,
+        file_of(folder, "train").open("wb") as train,
+        file_of(folder, "held_out").open("wb") as held_out,
     ):
         task = progress.add_task("", total=max_tokens)
         for batch in _batched(documents):
@@ -222,29 +252,18 @@ def _write_rows(folder: Path, packer: _Packer, documents: Iterator[Document], ma
 
 
 def _batched(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    iterator = iter(documents)
-    while batch := list(islice(iterator, DOCUMENTS_PER_CALL)):
+    batch: list[Document] = []
+    characters = 0
+    for document in documents:
+        batch.append(document)
+        characters += len(document.text)
+        if len(batch) == DOCUMENTS_PER_CALL or characters >= CHARACTERS_PER_CALL:
+            yield batch
+            batch, characters = [], 0
+    if batch:
         yield batch
 
 
-def _is_whole(folder: Path) -> bool:
-    """Whether every file has the size and the checksum that the layout, written last, says."""
-    try:
-        layout = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-        row_bytes = layout["context_length"] * np.dtype(layout["dtype"]).itemsize
-        files = {split: _file(folder, split) for split in SPLITS}
-        sizes_fit = all(file.stat().st_size == layout["rows"][split] * row_bytes for split, file in files.items())
-        return sizes_fit and all(sha256(file) == layout["sha256"][split] for split, file in files.items())
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _open(folder: Path, split: str) -> NDArray[np.unsignedinteger[Any]]:
-    layout = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-    return np.memmap(
-        _file(folder, split), layout["dtype"], "r", shape=(layout["rows"][split], layout["context_length"])
-    )
-
-
-def _file(folder: Path, split: str) -> Path:
-    return folder / f"{split}.bin"
+def _open(folder: Path, split: str, layout: Layout) -> NDArray[np.unsignedinteger[Any]]:
+    shape = (layout.rows[split], layout.context_length)
+    return np.memmap(file_of(folder, split), layout.dtype, "r", shape=shape)
