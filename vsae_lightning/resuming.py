@@ -7,8 +7,21 @@ from typing import Any
 from jsonargparse import Namespace
 
 from vsae_lightning.autoencoders.storage import describe_checkpoint, require_parts
-from vsae_lightning.errors import InputError
+from vsae_lightning.errors import InputError, did_you_mean
 from vsae_lightning.runs import CHECKPOINT, LOGS, newest_of
+
+# Options of the data that decide which activations there are; others decide which rows a step has, and never change.
+CHANGEABLE = (
+    "model_name",
+    "hook_name",
+    "text",
+    "context_length",
+    "prepend_bos",
+    "max_tokens",
+    "dtype",
+    "scale_to",
+    "center",
+)
 
 
 class Resumption:
@@ -90,6 +103,21 @@ def last_run(trainer: Namespace, config: dict[str, Any]) -> Path | None:
     given = own.get("save_dir")
     root = Path(trainer.default_root_dir or ".") if given in (None, ".") else Path(given)
     return newest_of(root / (own.get("name") or LOGS.name), config)
+
+
+def allowed_changes(allow: str) -> frozenset[str]:
+    """The options of the data that `--resume.allow` names.
+
+    Raises:
+        InputError: There is no such option, or a change of it is not for a resumed run.
+    """
+    known = CHANGEABLE
+    names = [name.strip().removeprefix("data.") for name in allow.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            options = ", ".join(f"data.{one}" for one in known)
+            raise InputError(f"resume.allow: {name!r} is none of {options}.{did_you_mean(name, known)}")
+    return frozenset(names)
 
 
 def checkpoint_of(run: Path) -> Path | None:

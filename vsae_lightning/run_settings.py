@@ -7,12 +7,15 @@ folders to write to are not: an evaluation needs none of the training's.
 import json
 import re
 import secrets
+from glob import escape, glob
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule
 
 from vsae_lightning.config_files import read_config
 from vsae_lightning.errors import printable
+from vsae_lightning.origin import read_json
 from vsae_lightning.redaction import without_removed
 from vsae_lightning.runs import NamedRun
 from vsae_lightning.trusted_specs import require_trusted_spec
@@ -30,6 +33,7 @@ NUMBERS: dict[str, dict[str, tuple[type, ...]]] = {
 PRECISIONS = ("32-true", "32", "bf16-mixed", "16-mixed", "64-true", "64")
 MAX_DEVICES = 16  # a number of a stranger starts so many processes
 WRITTEN_TO = ("cache_dir",)
+FILES = ("paths", "path", "load_args")  # options of a text that hold paths
 TEXT_OPTION = re.compile(r"--data(\.init_args)?\.text(\.init_args)?(\.(paths|path|load_args)\b.*)?(=|$)")
 
 
@@ -59,6 +63,7 @@ def settings_of_run(run: NamedRun) -> dict[str, Any]:
         spec: Any = content.get(section)
         require_trusted_spec(spec, f"{place}: {section}", base, run.trust)
         options = acted_on(spec.get("init_args") or {}, run.name)
+        options = located(options, run.folder) if section == "data" else options
         taken[section] = {"class_path": spec["class_path"], "init_args": options}
     if not run.trust_text:
         require_harmless_text(taken["data"]["init_args"].get("text"), f"{place}: data.text")
@@ -95,6 +100,41 @@ def acted_on(options: dict[str, Any], run: str) -> dict[str, Any]:
             print(f"note: {told}; a run chooses no folder to write to: give --{name} yourself")
     left: dict[str, Any] = without_removed({name: value for name, value in options.items() if name not in WRITTEN_TO})
     return left
+
+
+def located(options: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Options of a data module whose relative paths are found from elsewhere than the folder where the run was started.
+
+    Args:
+        options: With `model_name` and `text`.
+        folder: Of the run, whose run.json says where the run was started.
+
+    Raises:
+        InputError: That file cannot be read.
+    """
+    record = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
+    start = folder / str(record.get("started_from", ""))
+    found = dict(options)
+    if "started_from" not in record or start.resolve() == Path.cwd():
+        return found
+    if isinstance(found.get("model_name"), str):
+        found["model_name"] = _located(found["model_name"], start)
+    if isinstance(found.get("text"), dict) and isinstance(found["text"].get("init_args"), dict):
+        init_args = found["text"]["init_args"]
+        moved = {name: _located(value, start) for name, value in init_args.items() if name in FILES}
+        found["text"] = found["text"] | {"init_args": init_args | moved}
+    return found
+
+
+def _located(path: Any, start: Path) -> Any:
+    """A relative path, or several, as they lie seen from here; what is not there is left as it is."""
+    if isinstance(path, list):
+        return [_located(one, start) for one in path]
+    if isinstance(path, dict):
+        return {name: _located(one, start) for name, one in path.items()}
+    if not isinstance(path, str) or Path(path).is_absolute() or path.startswith("~"):
+        return path
+    return str(start / path) if glob(str(Path(escape(str(start))) / path), recursive=True) else path  # noqa: PTH207
 
 
 def _flow_yaml(settings: dict[str, Any]) -> str:

@@ -46,7 +46,7 @@ from vsae_lightning.modules.vsae import VSAE
 from vsae_lightning.monitors import require_known_monitors
 from vsae_lightning.option_errors import explain
 from vsae_lightning.report import report, report_finished
-from vsae_lightning.resuming import Resumption, RunFinished, checkpoint_of, last_run
+from vsae_lightning.resuming import Resumption, RunFinished, allowed_changes, checkpoint_of, last_run
 from vsae_lightning.run_logger import with_folder
 from vsae_lightning.run_settings import chooses_text, options_of_run
 from vsae_lightning.runs import CHECKPOINT, LOGS, NamedRun, newest_trained
@@ -72,6 +72,9 @@ TRAINER_DEFAULTS = {
 OF_A_RUN = ("validate", "test", "predict")
 TRUST_HELP = "Packages of yours whose classes RUN may name, separated by commas. Their code runs. (default: none)"
 TRUST_TEXT_HELP = "Read any text that RUN names: other local files than those of its training, and any address."
+ALLOW_HELP = (
+    "Options of the data that a resumed run may change, separated by commas, as data.hook_name. (default: none)"
+)
 # The classes that `class_path` names in short; importing them makes them known to the parser.
 SHORT_NAMES = (SAE, VSAE, Ensemble, ActivationDataModule, SyntheticDataModule)
 
@@ -104,6 +107,8 @@ class TrainingCLI(LightningCLI):
         if self._command in OF_A_RUN:  # the command line has taken them by now; here they are for --help
             parser.add_argument("--trust", type=str | None, help=TRUST_HELP)
             parser.add_argument("--trust_text", type=bool, default=False, help=TRUST_TEXT_HELP)
+        if self._command == "fit":
+            parser.add_argument("--resume.allow", type=str | None, help=ALLOW_HELP)
         parser.link_arguments("data.d_in", "model.init_args.d_in", self._fitting_width, apply_on="instantiate")
 
     def _parse_ckpt_path(self) -> None:
@@ -161,6 +166,7 @@ class TrainingCLI(LightningCLI):
             require_known_monitors(self.trainer, self.model)
         if self.resumed is not None:
             self._require_fitting_checkpoint(self.resumed)
+            self.datamodule.allowed_to_change = allowed_changes(self.config[self.subcommand].get("resume.allow") or "")
         if self._named is not None and not self._named.trust_text:
             self._require_text_of_training(self._named)
         logger = run_logger(self.trainer)

@@ -122,6 +122,7 @@ class RunRecord(SaveConfigCallback):
             "device": str(trainer.strategy.root_device),
             "world_size": trainer.world_size,
             "token_store": tokens and {"key": tokens.key, "train": tokens.train.size, "held_out": tokens.held_out.size},
+            "changed_on_resuming": getattr(data, "changed", {}),
             "outlier_severity": statistics and statistics.outlier_severity,
             "config": self._config,
         }

@@ -9,7 +9,7 @@ from vsae_lightning.errors import InputError
 from vsae_lightning.evaluation.subject import Subject
 from vsae_lightning.loading import is_export, load, origin_of
 from vsae_lightning.provenance import Provenance, is_public, require_language_model
-from vsae_lightning.run_settings import acted_on
+from vsae_lightning.run_settings import acted_on, located
 from vsae_lightning.runs import LOGS, newest_trained, run_of
 from vsae_lightning.trust import told_trust
 from vsae_lightning.trusted_text import require_harmless_text
@@ -51,7 +51,9 @@ def open_subject(
     if not exported:
         require_language_model(path, origin.training)
     given = {name: value for name, value in changes.items() if value is not None}
-    known = (_of_export(origin.provenance, run) if exported else _of_run(origin.provenance, run, trust_text)) | given
+    known = (
+        _of_export(origin.provenance, run) if exported else _of_run(origin.provenance, run, folder, trust_text)
+    ) | given
     for name in ("model_name", "hook_name"):
         if name not in known:
             raise InputError(f"RUN: {run!r} does not say which {name} it is for; give --{name}.")
@@ -65,9 +67,9 @@ def path_of(run: str) -> Path:
     return newest_trained(LOGS) if run == "last" else Path(run)
 
 
-def _of_run(provenance: dict[str, Any], run: str, trust_text: bool) -> dict[str, Any]:
+def _of_run(provenance: dict[str, Any], run: str, folder: Path, trust_text: bool) -> dict[str, Any]:
     """What of the data options of a run is acted on."""
-    known = acted_on(provenance, run)
+    known = located(acted_on(provenance, run), folder)
     if not trust_text:
         require_harmless_text(known.get("text"), f"RUN: {run!r}: data.text")
     return known

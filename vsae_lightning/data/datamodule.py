@@ -13,7 +13,12 @@ from torch import Tensor
 
 from vsae_lightning.data.held_out import HeldOutActivations
 from vsae_lightning.data.language_model import Dtype, LanguageModel
-from vsae_lightning.data.position import require_an_end, require_same_layout, steps_consumed
+from vsae_lightning.data.position import (
+    require_an_end,
+    require_same_layout,
+    require_same_source,
+    steps_consumed,
+)
 from vsae_lightning.data.statistics import InputScaling, InputStatistics, ScaleTo, input_statistics
 from vsae_lightning.data.stream import ActivationStream, Sequences, StreamLayout
 from vsae_lightning.data.text import BundledText, TextSource
@@ -56,6 +61,10 @@ class ActivationDataModule(LightningDataModule):
         predict_split: Of which sequences `predict` writes the latents.
         cache_dir: Where token stores are kept; None: ~/.cache/vsae_lightning/tokens.
         seed: Of the stream's permutations; None: that of `seed_everything`.
+
+    Attributes:
+        allowed_to_change: Options, such as hook_name or text, that a run may go on without.
+        changed: Of these, what a resumed run has changed: the value before, and the one now.
 
     Raises:
         InputError: An unknown model or hook, or sizes that do not fit together; before any weights or
@@ -119,6 +128,8 @@ class ActivationDataModule(LightningDataModule):
         self.statistics: InputStatistics | None = None
         self.tokens: TokenStore | None = None
         self.stream: ActivationStream | None = None
+        self.allowed_to_change: frozenset[str] = frozenset()
+        self.changed: dict[str, list[Any]] = {}
 
     @property
     def d_in(self) -> int:
@@ -199,17 +210,33 @@ class ActivationDataModule(LightningDataModule):
         """The position: training steps consumed. It is the same on every rank, so rank 0's serves all."""
         assert self.trainer is not None
         statistics = self.statistics and self.statistics._asdict()
-        return {"steps": steps_consumed(self.trainer), "layout": asdict(self.layout), "statistics": statistics}
+        return {
+            "steps": steps_consumed(self.trainer),
+            "layout": asdict(self.layout),
+            "source": self._source(),
+            "statistics": statistics,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The trainer restores the count of steps; here the steps must mean the same rows as before.
 
         Raises:
-            InputError: Training goes on with other sizes or another seed.
+            InputError: Training goes on with other sizes or another seed; or with another model, hook or text, which
+                `allowed_to_change` does not name.
         """
         assert self.trainer is not None
         require_same_layout(self.trainer, state_dict["layout"], asdict(self.layout))
+        saved, given = state_dict.get("source", {}), self._source()
+        self.changed = require_same_source(self.trainer, saved, given, self.allowed_to_change)
         self.statistics = state_dict["statistics"] and InputStatistics(**state_dict["statistics"])
+
+    def _source(self) -> dict[str, Any]:
+        """What decides which activations there are, and in which units; the text by the tokens that it gave."""
+        names = ("context_length", "prepend_bos", "max_tokens", "scale_to", "center")
+        options = {name: getattr(self, name) for name in names}
+        model = {"model_name": self.model.model_name, "hook_name": self.model.hook_name, "dtype": str(self.model.dtype)}
+        tokens = {} if self.tokens is None else {"text": self.tokens.digests["train"][:16]}
+        return model | options | tokens
 
     def tokenize(self) -> TokenStore:
         """The token store of this text, tokenizer and layout; made if there is none."""

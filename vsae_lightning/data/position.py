@@ -1,5 +1,6 @@
 """The position in an endless stream: one integer, the steps consumed, which the trainer counts."""
 
+from collections.abc import Collection
 from typing import Any, cast
 
 from lightning.pytorch import Trainer
@@ -31,3 +32,30 @@ def require_same_layout(trainer: Trainer, saved: dict[str, Any], given: dict[str
                 f"data.{name} is {value!r}, but the run of the checkpoint has {saved.get(name)!r}; "
                 "the stream could not go on where it was."
             )
+
+
+def require_same_source(
+    trainer: Trainer, saved: dict[str, Any], given: dict[str, Any], allowed: Collection[str]
+) -> dict[str, list[Any]]:
+    """Refuse to train on with activations of another origin than those of the checkpoint.
+
+    Args:
+        trainer: Nothing is refused where it evaluates.
+        saved: Options of the data that the checkpoint has, by name; those that it lacks are let pass.
+        given: The same of the data that are given.
+        allowed: Names that may differ.
+
+    Returns:
+        What was changed by leave: the value of the checkpoint, and the one given.
+
+    Raises:
+        InputError: With every other name that differs, both values, and how to allow it.
+    """
+    if trainer.state.fn != TrainerFn.FITTING:
+        return {}
+    other = {name: [saved[name], value] for name, value in given.items() if name in saved and saved[name] != value}
+    if refused := {name: values for name, values in other.items() if name not in allowed}:
+        told = "; ".join(f"data.{name} is {now!r}, but the run has {then!r}" for name, (then, now) in refused.items())
+        names = ",".join(f"data.{name}" for name in refused)
+        raise InputError(f"{told}: leave it as it was, or give --resume.allow {names} to change it.")
+    return other

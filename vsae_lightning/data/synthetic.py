@@ -168,12 +168,14 @@ class SyntheticDataModule(LightningDataModule):
         """
         assert self.trainer is not None
         given = self._layout()
-        # A checkpoint from before there were clusters has none.
-        saved = {"clusters": 0, "cluster_spread": given["cluster_spread"]} | state_dict["layout"]
+        # A checkpoint from before there were clusters has none, and does not tell its scaling.
+        absent = {"clusters": 0, **{name: given[name] for name in ("cluster_spread", "scale_to", "center")}}
+        saved = absent | state_dict["layout"]
         require_same_layout(self.trainer, saved, given)
 
     def _layout(self) -> dict[str, Any]:
-        return {**asdict(self.truth.law), "batch_size": self.batch_size, "lanes": self.lanes, "seed": self.seed}
+        own = {name: getattr(self, name) for name in ("batch_size", "lanes", "seed", "scale_to", "center")}
+        return {**asdict(self.truth.law), **own}
 
     def _held_out(self, purpose: str, rows: int) -> "HeldOutRows":
         return HeldOutRows(self.truth, purpose, rows, self.lanes, self.seed, *self._place())
