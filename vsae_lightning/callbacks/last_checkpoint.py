@@ -6,7 +6,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from vsae_lightning.callbacks.loop_state import between_steps
+from vsae_lightning.callbacks.loop_state import between_steps, validate
 from vsae_lightning.callbacks.run_folder import fit_folder
 from vsae_lightning.errors import InputError, RunStopped
 from vsae_lightning.files import remove_leftovers
@@ -60,7 +60,9 @@ class LastCheckpoint(Checkpoint):
         self._saved_step = trainer.global_step
         self._is_between_steps = trainer.global_step > 0
         if self._is_validating:  # when the run was stopped
-            _validate(trainer)
+            validate(trainer)
+            # A schedule that waits for a metric takes its step after the validation.
+            trainer.fit_loop.epoch_loop.update_lr_schedulers("step", update_plateau_schedulers=True)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self._save_if_due(trainer)
@@ -109,10 +111,3 @@ class LastCheckpoint(Checkpoint):
             logger.save()
         trainer.save_checkpoint(self._path, weights_only=False)
         self._saved_step = trainer.global_step
-
-
-def _validate(trainer: Trainer) -> None:
-    """Run the validation loop of a fit, as the trainer does after a step."""
-    trainer.validating = True
-    trainer.fit_loop.epoch_loop.val_loop.run()
-    trainer.training = True

@@ -3,6 +3,8 @@
 from copy import deepcopy
 from typing import Any
 
+from lightning.pytorch import Trainer
+
 
 def between_steps(fit_loop: dict[str, Any], global_step: int) -> dict[str, Any]:
     """The state of the fit loop as it is at the end of the last batch that was processed.
@@ -28,3 +30,10 @@ def between_steps(fit_loop: dict[str, Any], global_step: int) -> dict[str, Any]:
             counts.update(dict.fromkeys(counts, 0))
     state["epoch_loop.state_dict"]["_batches_that_stepped"] = global_step - 1
     return state
+
+
+def validate(trainer: Trainer) -> None:
+    """Run the validation loop of a fit, as the trainer does after a step."""
+    trainer.validating = True
+    trainer.fit_loop.epoch_loop.val_loop.run()
+    trainer.training = True

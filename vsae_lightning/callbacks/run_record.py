@@ -15,6 +15,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 from torch.utils.tensorboard.summary import hparams
 
+from vsae_lightning.callbacks.loop_state import validate
 from vsae_lightning.callbacks.run_folder import fit_folder, run_folder, run_logger, tensorboard
 from vsae_lightning.errors import InputError
 from vsae_lightning.files import replacing, write_json
@@ -42,6 +43,7 @@ class RunRecord(SaveConfigCallback):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._metrics: dict[str, float] = {}
+        self._validated_step = -1
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         warn_of_secrets(self._typed)
@@ -55,10 +57,11 @@ class RunRecord(SaveConfigCallback):
                 self._write_config(folder)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"metrics": self._metrics}
+        return {"metrics": self._metrics, "validated_step": self._validated_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._metrics = state_dict["metrics"]
+        self._validated_step = state_dict.get("validated_step", -1)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -88,13 +91,20 @@ class RunRecord(SaveConfigCallback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Before the last checkpoint: where that is, this is.
+        if trainer.enable_validation and self._validated_step != trainer.global_step:
+            validate(trainer)  # or the metrics beside the last checkpoint would be of an earlier one
         folder = fit_folder(trainer)
         if folder is not None and trainer.is_global_zero:
             checkpoint = folder / "checkpoints" / "last.ckpt"
             self._write_metrics(folder / "fit.json", trainer, pl_module, str(checkpoint))
 
-    @rank_zero_only
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            self._validated_step = trainer.global_step
+        self._record_validation(trainer, pl_module)
+
+    @rank_zero_only
+    def _record_validation(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == TrainerFn.VALIDATING:
             self._write_metrics(run_folder(trainer) / "validate.json", trainer, pl_module, str(trainer.ckpt_path))
 
