@@ -1,5 +1,6 @@
 """Folders of language models that a stranger made: nothing of them is executed, waited for, or grows without bounds."""
 
+import base64
 import json
 import os
 import resource
@@ -257,6 +258,12 @@ BOMBS: dict[str, dict[str, Any]] = {
     "nested doublings": {"normalizer": sequence(*[sequence(replace("a", "aaa"), replace("a", "aaa"))] * 3)},
     "seven insertions": {"normalizer": sequence(*[replace("b*", "b", "Regex")] * 7)},
     "before every text": {"normalizer": {"type": "Prepend", "prepend": MEGABYTE}},
+    "in a table": {
+        "normalizer": {
+            "type": "Precompiled",
+            "precompiled_charsmap": base64.b64encode(bytes(4) + MEGABYTE.encode() + b"\0").decode(),
+        }
+    },
     "when it is decoded": {"decoder": {"type": "Sequence", "decoders": [replace("a", MEGABYTE)]}},
 }
 
