@@ -1,5 +1,6 @@
 """Folders of language models that a stranger made: nothing of them is executed, waited for, or grows without bounds."""
 
+import base64
 import json
 import os
 import resource
@@ -220,6 +221,24 @@ def test_weights_that_are_not_looked_at_are_refused(folder: Path, name: str) -> 
     assert "adapter; merge it" in refusal(folder) or "distributed checkpoint" in refusal(folder)
 
 
+def test_masks_of_gigabytes_are_refused(folder: Path) -> None:
+    """GPT-Neo makes a mask of positions by positions in every layer, which no weights on the disk stand for."""
+    from transformers import GPTNeoConfig, GPTNeoForCausalLM
+
+    small = GPTNeoConfig(
+        hidden_size=8,
+        num_layers=2,
+        num_heads=1,
+        attention_types=[[["global"], 2]],
+        max_position_embeddings=64,
+        vocab_size=300,
+    )
+    GPTNeoForCausalLM(small).save_pretrained(folder)
+    use(folder)
+    config(max_position_embeddings=40_000)(folder)
+    assert "masks of 3,200,000,000 bytes; lower max_position_embeddings" in refusal(folder)
+
+
 # ---------------------------------------------------------------- tokenizers
 
 
@@ -239,6 +258,12 @@ BOMBS: dict[str, dict[str, Any]] = {
     "nested doublings": {"normalizer": sequence(*[sequence(replace("a", "aaa"), replace("a", "aaa"))] * 3)},
     "seven insertions": {"normalizer": sequence(*[replace("b*", "b", "Regex")] * 7)},
     "before every text": {"normalizer": {"type": "Prepend", "prepend": MEGABYTE}},
+    "in a table": {
+        "normalizer": {
+            "type": "Precompiled",
+            "precompiled_charsmap": base64.b64encode(bytes(4) + MEGABYTE.encode() + b"\0").decode(),
+        }
+    },
     "when it is decoded": {"decoder": {"type": "Sequence", "decoders": [replace("a", MEGABYTE)]}},
 }
 
@@ -301,3 +326,21 @@ def test_a_form_of_unicode_is_modest(form: str) -> None:
     )
     tokenizer.normalizer = getattr(normalizers, form)()
     require_modest(json.loads(tokenizer.to_str()))
+
+
+def test_loading_a_model_installs_nothing(tmp_path: Path) -> None:
+    """TransformerLens installs torchvision for a model that reads pictures too."""
+    (tmp_path / "uv").write_text(f"#!/bin/sh\ntouch {tmp_path}/executed\nexit 1\n")
+    (tmp_path / "uv").chmod(0o755)
+    program = (
+        "from transformer_lens.model_bridge.sources.transformers.helpers import _ensure_torchvision as install\n"
+        "from vsae_lightning.data.language_model import _nothing_installed\n"
+        "import sys; sys.modules['torchvision'] = None\n"
+        "with _nothing_installed():\n    assert not install()\n"
+        "from pathlib import Path; assert not Path(sys.argv[1]).exists()\n"
+        "install(); assert Path(sys.argv[1]).exists()"
+    )
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "executed")], env=environment, check=True, timeout=120
+    )

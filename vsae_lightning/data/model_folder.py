@@ -38,6 +38,7 @@ QUANTIZATIONS = ("quantization_config", "compression_config")
 QUANTIZERS = ("bitsandbytes", "bitsandbytes_4bit", "bitsandbytes_8bit")
 MAX_BYTES = {"config.json": 10_000_000}
 MAX_TEXT_BYTES = 200_000_000  # the largest tokenizers have 35 MB
+MAX_BUFFER_BYTES = 2**30  # attention masks of old models grow with the square of their positions, and are in no file
 TEXTS = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".vocab")
 OTHER_WEIGHTS = re.compile(r"shard-\d+-model-\d+-of-\d+\.safetensors")
 
@@ -161,4 +162,9 @@ def _expected(folder: Path, config: "PretrainedConfig") -> Shapes:
     except Exception as error:  # of whatever a config can say that makes no model
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"model_name: {str(folder)!r} has no usable config: {reason}") from None
+    held = sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())
+    if held > MAX_BUFFER_BYTES:
+        raise InputError(
+            f"model_name: {str(folder)!r} has no usable config: masks of {held:,} bytes; lower max_position_embeddings."
+        )
     return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}

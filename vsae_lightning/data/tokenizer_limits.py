@@ -11,8 +11,8 @@ from vsae_lightning.errors import InputError
 
 MAX_GROWTH = 64
 MAX_STRING = 100
-# The Unicode forms lengthen one character to 18, U+FDFA; tables of SentencePiece have the same.
-UNICODE_FORM = 18
+# NFKC lengthens U+FDFA most, to 33 bytes; SentencePiece's own tables do the same.
+UNICODE_FORM = 33
 # Whatever may match between two characters, where a replacement adds and takes nothing away.
 MAY_MATCH_NOTHING = re.compile(r"[*?|^$()]|\{,|\{0|\\[AbBGKzZ]")
 
