@@ -125,7 +125,7 @@ def make_targets(folder: Path, run: Path) -> dict[str, Target]:
     from vsae_lightning.runs import NamedRun
 
     shutil.copytree(run, folder / "run", ignore=shutil.ignore_patterns("latents", "report", "evaluation"))
-    autoencoder = vl.SparseAutoencoder(6, 8, vl.Matryoshka(vl.TopK(k=2), [4, 8])).eval()
+    autoencoder = vl.SparseAutoencoder(6, 8, vl.Matryoshka(vl.TopK(k=2), [4])).eval()
     vl.save(autoencoder, folder / "ours")
     (folder / "saelens").mkdir()
     saelens.write(folder / "saelens", vl.SparseAutoencoder(6, 8, vl.TopK(k=2)).eval(), Origin({}, {}, {}, {}))
