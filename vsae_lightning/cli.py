@@ -111,11 +111,14 @@ def _run(command: str, options: list[str]) -> None:
         call(getattr(import_module(f"vsae_lightning.commands.{command}"), command), command, options)
         return
     named, options = _run_argument(command, options)
-    if "--model.help" in options and "--model" in options:  # jsonargparse wants the class behind .help
-        options = ["--model.help", *options[options.index("--model") + 1 :][:1]]
+    if any(option.partition("=")[0].endswith(".help") for option in options):
+        from vsae_lightning.class_help import class_help
+
+        print(class_help(options))
+        return
     from vsae_lightning.config_files import read_configs
 
-    read_configs(options)
+    options = read_configs(options)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     from vsae_lightning.training import run
 
