@@ -77,10 +77,12 @@ def _run_in_words(arguments: list[str]) -> None:
         print(f"vsae: {stop}", file=sys.stderr)
         sys.exit(stop.status)
     except OSError as error:
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            fail(f"{str(error.filename or 'a file')!r} cannot be written: {error.strerror}; work in a folder that can.")
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         where = error.filename or "a file could not be written"
-        fail(f"{error.strerror}: {where}; what stood before is whole; a fit goes on with --ckpt_path last", 1)
+        fail(f"{error.strerror}: {where}; the earlier files are intact; a fit goes on with --ckpt_path last", 1)
 
 
 def fail(message: str, status: int = 2) -> NoReturn:

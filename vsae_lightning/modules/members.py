@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from vsae_lightning.autoencoders.base import SparseAutoencoder
-from vsae_lightning.autoencoders.latents import Latents
 from vsae_lightning.autoencoders.storage import read_checkpoint
 from vsae_lightning.batches import HeldOutBatch, SyntheticBatch
 from vsae_lightning.errors import InputError
@@ -110,9 +109,13 @@ class MembersModule(LightningModule, ABC):
     def on_test_epoch_end(self) -> None:
         self._log_held_out("test")
 
-    def predict_step(self, batch: HeldOutBatch | SyntheticBatch, batch_idx: int) -> dict[str, Latents]:
+    def predict_step(self, batch: HeldOutBatch | SyntheticBatch, batch_idx: int) -> dict[str, dict[str, Tensor]]:
+        """The latents of every member (one alone is the member ''), as tensors, which a Trainer can collect.
+
+        `values` and `indices` ([rows, k]) of a sparsifier that selects k, `latents` ([rows, d_sae]) of any other.
+        """
         return {
-            name: member.autoencoder.latents(member.standardize(batch.activations))
+            name: member.autoencoder.latents(member.standardize(batch.activations)).tensors()
             for name, member in self.members().items()
         }
 
