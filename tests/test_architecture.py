@@ -84,7 +84,7 @@ def test_nothing_imports_the_command_line() -> None:
 def test_help_imports_nothing_heavy() -> None:
     tree = ast.parse((PACKAGE / "cli.py").read_text(encoding="utf-8"))
     top = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
-    assert top == {"importlib", "pathlib", "types", "typing", "vsae_lightning.errors"}
+    assert top == {"contextlib", "importlib", "types", "typing", "vsae_lightning.errors", "vsae_lightning.output"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -88,7 +88,6 @@ BAD_OPTIONS = [
     (["--model.sparsifer.k", "16"], "there is no option --model.sparsifer.k. Did you mean sparsifier"),
     (["--config", "nowhere.yaml"], "nowhere.yaml"),
     (["--ckpt_path", "nowhere.ckpt"], "ckpt_path: there is no file 'nowhere.ckpt'."),
-    (["--ckpt_path", "last", "--trainer.logger", "false"], "ckpt_path is 'last', but trainer.logger has no folder"),
     (["--checkpoint.every_n_steps", "0"], "checkpoint.every_n_steps is 0; it must be at least 1."),
     (["--skipped_steps.max_skipped_steps", "-1"], "skipped_steps.max_skipped_steps is -1; it must not be negative."),
     (["--data.max_non_finite_sequences", "-1"], "max_non_finite_sequences is -1; it must be at least 0."),

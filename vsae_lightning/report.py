@@ -1,15 +1,18 @@
 """What a command prints when it is done: the metrics, where they are, and what to do next."""
 
 import json
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from vsae_lightning.callbacks.run_folder import run_folder
+from vsae_lightning.callbacks.run_folder import fit_folder, run_folder, tensorboard
 
 STAGES = {"fit": "val", "validate": "val", "test": "test", "predict": None}
 COVERAGE = {
@@ -71,16 +74,22 @@ MEMBER_COLUMNS = (
 
 def report(trainer: Trainer, command: str) -> None:
     """Print a table of held-out metrics and the next commands; on the first rank only."""
-    folder = Path(str(trainer.log_dir)) if command == "fit" else run_folder(trainer)
-    if trainer.is_global_zero:
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        _print(command, folder, _of_fit(folder) | metrics if command == "fit" else metrics)
+    folder = fit_folder(trainer) if command == "fit" else run_folder(trainer)
+    if not trainer.is_global_zero:
+        return
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    if folder is None:
+        print(f"fast_dev_run: {trainer.global_step} step(s) and their validation ran; nothing was written")
+        return
+    if command == "fit":
+        metrics = _of_fit(folder) | metrics
+    _print(command, folder, metrics, tensorboard(trainer))
 
 
 def report_finished(folder: Path) -> None:
     """Print the same of a run that was finished before."""
     if getattr(rank_zero_only, "rank", 0) == 0:
-        Console().print(f"the run {folder} is finished; to go on with it, raise trainer.max_steps", highlight=False)
+        print(f"the run {folder} is finished; to go on with it, raise trainer.max_steps")
         _print("fit", folder, _of_fit(folder))
 
 
@@ -91,22 +100,33 @@ def _of_fit(folder: Path) -> dict[str, float]:
     return {name: value for name, value in content.items() if isinstance(value, float)}
 
 
-def _print(command: str, folder: Path, metrics: dict[str, float]) -> None:
-    console = Console()
+def _print(command: str, folder: Path, metrics: dict[str, float], logger: TensorBoardLogger | None = None) -> None:
+    console = Console(soft_wrap=True, highlight=False, markup=False)  # a path may have [brackets]
     if not console.is_terminal:
         console.width = 120  # of a log file
     held_out = {name: value for name, value in metrics.items() if name.split("/")[0] == STAGES[command]}
+    members = list(dict.fromkeys(name.split("/")[1] for name in held_out if name.count("/") == 2))
     if held_out:
-        table = _of_members if any(name.count("/") == 2 for name in held_out) else _of_one
-        console.print(table(held_out, f"held-out metrics ({COVERAGE[command]})"))
+        table = _of_members if members else _of_one
+        console.print(table(held_out, f"held-out metrics ({COVERAGE[command]})"), soft_wrap=False)
     elif command == "fit":
-        console.print(f"no validation ran; for held-out metrics: vsae test {folder}", highlight=False)
-    console.print(f"run: {folder}", highlight=False)
+        console.print(f"no validation ran; for held-out metrics: vsae test {shlex.quote(str(folder))}")
+    console.print(f"run: {folder}")
     if command == "fit":
-        console.print(
-            f"next: tensorboard --logdir lightning_logs\n      vsae test {folder}\n      vsae analyze {folder}",
-            highlight=False,
-        )
+        console.print("\n      ".join(_next(folder, members, logger)))
+
+
+def _next(folder: Path, members: list[str], logger: TensorBoardLogger | None) -> Iterator[str]:
+    """What to do with a run, as a shell takes it."""
+    run = shlex.quote(str(folder))
+    commands = [] if logger is None else [f"tensorboard --logdir {shlex.quote(str(Path(logger.root_dir)))}"]
+    if (folder / "checkpoints").exists():
+        commands += [f"vsae test {run}", f"vsae analyze {run}" + (f" --member {members[0]}" if members else "")]
+    if not commands:
+        return
+    first, *others = commands
+    yield f"next: {first}"
+    yield from others
 
 
 def _of_one(metrics: dict[str, float], title: str) -> Table:

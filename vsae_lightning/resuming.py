@@ -1,6 +1,5 @@
 """Going on with a run: which one `--ckpt_path last` means, and that it is the run of this configuration."""
 
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +27,11 @@ class Resumption:
     """What a checkpoint says of the run that goes on from it.
 
     Attributes:
-        path: The file, or the folder of a sharded checkpoint.
         checkpoint: Its content, without tensors that are sharded.
         folder: Of the run; None for a checkpoint that is in none.
     """
 
     def __init__(self, path: Path, trains: bool) -> None:
-        self.path = path
         self.checkpoint = describe_checkpoint(path)
         require_parts(path, self.checkpoint, trains)
         run = path.absolute().parents[1]
@@ -46,24 +43,9 @@ class Resumption:
         return int(self.checkpoint["global_step"])
 
     def refuse_other_width(self, d_in: int) -> None:
-        """Raise `InputError` where activations of width `d_in` are not what the checkpoint was trained on.
-
-        So is a d_sae for whose decoder the checkpoint has too few bytes, before memory for it is asked for.
-        """
-        described = self.checkpoint["hyper_parameters"]
-        if (trained := described.get("d_in", d_in)) != d_in:
+        """Raise `InputError` where activations of width `d_in` are not what the checkpoint was trained on."""
+        if (trained := self.checkpoint["hyper_parameters"].get("d_in", d_in)) != d_in:
             raise InputError(f"the checkpoint has d_in {trained}, but the activations of this data have {d_in}.")
-        members = described.get("members")
-        for name, one in members.items() if isinstance(members, dict) else [("model", described)]:
-            options = one.get("init_args", one) if isinstance(one, dict) else {}
-            d_sae = options.get("d_sae", 0)
-            if not isinstance(d_sae, int) or 2 * d_sae * d_in > self._bytes:  # a weight has two bytes at least
-                raise InputError(f"{self.path}: {name} has d_sae {d_sae}, for which the checkpoint is too small.")
-
-    @cached_property
-    def _bytes(self) -> int:
-        files = self.path.iterdir() if self.path.is_dir() else [self.path]
-        return sum(file.stat().st_size for file in files)
 
     def refuse_other_model(self, given: dict[str, Any], irrelevant: tuple[str, ...]) -> None:
         """Raise `InputError` where the model of the configuration is another than the checkpoint's.

@@ -4,8 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
+from vsae_lightning.config_files import read_config
 from vsae_lightning.errors import InputError
 from vsae_lightning.redaction import redacted, without_removed
 
@@ -107,20 +106,6 @@ def run_of(path: Path) -> Path:
     raise InputError(f"RUN: {str(path)!r} is no run folder, and no checkpoint in one.")
 
 
-def inside(folder: Path, *parts: str) -> Path:
-    """A place below a run folder to write to.
-
-    Raises:
-        InputError: A part of it is a link, which would lead the writing out of the run.
-    """
-    path = folder
-    for part in parts:
-        path = path / part
-        if path.is_symlink():
-            raise InputError(f"RUN: {str(path)!r} is a link; nothing is written out of a run folder. Remove the link.")
-    return path
-
-
 def newest_of(root: Path, config: dict[str, Any]) -> Path | None:
     """The newest run with the seed, model, data, and what of the trainer decides, of `config`; trained or not."""
     runs = sorted(root.glob("*/config.yaml"), key=lambda path: path.stat().st_mtime)
@@ -130,10 +115,9 @@ def newest_of(root: Path, config: dict[str, Any]) -> Path | None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        return read_config(path)
+    except InputError:
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _essence(config: Any) -> Any:

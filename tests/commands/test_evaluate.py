@@ -78,13 +78,19 @@ def test_a_folder_with_brackets_in_its_name_is_one_like_any_other(run: Path, tmp
     assert written(tmp_path / "we[/bold]ird", "geometry")["eval_type_id"] == "geometry"
 
 
-def test_a_text_that_has_changed_since_the_training_is_warned_of(run: Path, tmp_path: Path) -> None:
+def test_local_files_that_are_not_those_of_the_training_are_read_when_trusted(
+    run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     copy = tmp_path / "version_0"
     shutil.copytree(run, copy)
     origin = json.loads((copy / "run.json").read_text())
     (copy / "run.json").write_text(json.dumps({**origin, "token_store": {"key": "another"}}))
-    with pytest.warns(UserWarning, match="is not that of its training any more"):
+    with pytest.raises(SystemExit) as exit_:
         evaluate(copy, tmp_path / "results", "--suite", "geometry")
+    assert exit_.value.code == 2
+    assert "names local text files, which are not read for a run folder" in capfd.readouterr().err
+    with pytest.warns(UserWarning, match="is not that of its training any more"):
+        evaluate(copy, tmp_path / "results", "--suite", "geometry", "--trust_text")
 
 
 def test_a_torn_result_is_computed_again(run: Path, tmp_path: Path) -> None:

@@ -240,7 +240,7 @@ def test_a_size_that_the_checkpoint_has_not_is_refused(
     checkpoint["hyper_parameters"]["d_sae"] = d_sae
     torch.save(checkpoint, path)
     altered(model__init_args__d_sae=d_sae)
-    assert f"model has d_sae {d_sae}, for which the checkpoint is too small" in refusal(["test", RUN])
+    assert f"d_sae, d_in are [{d_sae}, 32], but W_dec is [96, 32]" in refusal(["test", RUN])
 
 
 def test_a_dictionary_larger_than_memory_is_refused(altered: Alter, refusal: Refusal) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -27,6 +28,9 @@ CONFIG_FILE = "autoencoder.json"
 WEIGHTS_FILE = "autoencoder.safetensors"
 MAX_CONFIG_BYTES = 1_000_000
 SINCE_LATER = "usage.first_fired"  # older checkpoints lack it, and modules do without
+DATA_MODULES = ("ActivationDataModule", "SyntheticDataModule")  # whose state is in a checkpoint by that name
+LOOPS = ("fit_loop", "validate_loop", "test_loop", "predict_loop")
+VERSION = re.compile(r"\d+(\.\d+){0,3}((a|b|rc|\.dev|\.post)\d+)?(\+[\w.]+)?", re.ASCII)
 AUTOENCODERS = {cls.__name__: cls for cls in (SparseAutoencoder, VariationalAutoencoder)}
 SPARSIFIERS: dict[str, type[Any]] = {
     cls.__name__: cls for cls in (Dense, ReLU, JumpReLU, Gated, TopK, BatchTopK, ProbabilisticTopK, Matryoshka)
@@ -147,12 +151,19 @@ def _described_modules(hyper_parameters: dict[str, Any]) -> Iterator[tuple[str, 
 
 def require_parts(path: Path, checkpoint: dict[str, Any], resume: bool) -> None:
     """Raise `InputError` for a checkpoint without a part that the trainer needs, to go on from it if `resume`."""
-    parts = {"global_step": int, "epoch": int, "loops": dict}
-    if resume:
-        parts |= {"optimizer_states": list, "lr_schedulers": list}
-    for name, kind in parts.items():
-        if not isinstance(checkpoint.get(name), kind):
+    of_training = ("optimizer_states", "lr_schedulers")
+    kinds = {"global_step": int, "epoch": int, "loops": dict, "pytorch-lightning_version": str}
+    kinds |= dict.fromkeys(of_training, list) | dict.fromkeys(("callbacks", *DATA_MODULES), dict)
+    optional = ("callbacks", *DATA_MODULES, *(() if resume else of_training))
+    for name, kind in kinds.items():
+        absent = name in optional and name not in checkpoint
+        if not absent and not isinstance(checkpoint.get(name), kind):
             raise InputError(f"{path}: a checkpoint without {name!r}; it is not whole, or was changed by hand.")
+    loops = {name: checkpoint["loops"].get(name) for name in LOOPS}
+    states = [*loops.values(), *checkpoint.get("callbacks", {}).values()]
+    states += [state for name in of_training for state in checkpoint.get(name, ())]
+    if not all(map(_is_named, states)) or not VERSION.fullmatch(checkpoint["pytorch-lightning_version"]):
+        raise InputError(f"{path}: a checkpoint whose state is not one of Lightning; it was changed by hand.")
 
 
 def require_state(path: Path, checkpoint: dict[str, Any], expected: dict[str, Tensor]) -> None:

@@ -23,8 +23,7 @@ from vsae_lightning.evaluation.removal import SCR, TPP
 from vsae_lightning.evaluation.results import FOLDER, earlier, result_path, stored, write_result
 from vsae_lightning.evaluation.robustness import Robustness
 from vsae_lightning.evaluation.subject import Subject
-from vsae_lightning.files import replacing, write_json
-from vsae_lightning.runs import inside
+from vsae_lightning.files import replacing, require_no_links, write_json
 
 # Which file of interop/saebench runs SAEBench's own code of an evaluation.
 IN_SAEBENCH = {
@@ -97,17 +96,17 @@ def evaluate(
     changes: dict[str, Any] = {"model_name": model_name, "hook_name": hook_name, "cache_dir": cache_dir}
     subject = open_subject(run, member, device, trust, trust_text, **changes)
     subject.provenance.language_model()  # its name and hook are judged before anything is computed
-    folder = Path(output) if output else inside(subject.folder, FOLDER)
+    folder = Path(output) if output else subject.folder / FOLDER
     if by == "saebench":
         _by_saebench(chosen, subject, folder / by)
         return
     console = console_of_log()
     results, refused = {}, {}
     for name, evaluation in chosen.items():
-        if not output:
-            inside(subject.folder, FOLDER, evaluation.type_id)
         path = result_path(folder, evaluation, subject.name)
         try:
+            if not output:
+                require_no_links(subject.folder, path.parent)
             result = None if force else stored(path, evaluation, subject)
             if result is None:
                 result = _run(name, evaluation, subject, path, console)
