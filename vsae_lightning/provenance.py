@@ -86,7 +86,7 @@ class Provenance:
 
     def tokens(self, model: LanguageModel) -> TokenStore:
         """The token store that the autoencoder was trained on; made if there is none."""
-        return TokenStore.prepare(*self._tokens(model), self.cache_dir)
+        return TokenStore.prepare(*self._tokens(model), self.cache_dir, model.embeddings)
 
     def store_key(self, model: LanguageModel) -> str:
         """The name of that store, from the state of its files alone."""

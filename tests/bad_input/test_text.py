@@ -39,13 +39,14 @@ FILES: dict[str, tuple[str, bytes, str]] = {
     "zst that is none": ("a.txt.zst", b"plain words", "a.txt.zst: cannot be read"),
     "jsonl broken in the middle": ("a.jsonl", LINES + b'{"text": "half\n' + LINES, "line 201 is not JSON"),
     "jsonl cut short": ("a.jsonl", LINES[:-9], "line 200 is not JSON"),
-    "jsonl that is one JSON": ("a.jsonl", json.dumps(SENTENCES, indent=1).encode(), "line 1 is not JSON"),
-    "jsonl of lists": ("a.jsonl", b'["a", "b"]\n', "line 1 has no text in column 'text'; columns: none"),
+    "jsonl that is one JSON": ("a.jsonl", json.dumps(SENTENCES, indent=1).encode(), "it is a JSON array"),
+    "jsonl of one object": ("a.jsonl", json.dumps({"text": "a"}, indent=1).encode(), "it is one JSON object over"),
+    "jsonl of lists": ("a.jsonl", b'["a", "b"]\n', "it is a JSON array, not a JSON object on each"),
     "jsonl of numbers": ("a.jsonl", b"1\n2\n", "line 1 has no text in column 'text'; columns: none"),
     "jsonl with another column": ("a.jsonl", b'{"txet": "a"}\n', "columns: txet. Did you mean txet?"),
     "jsonl with a number": ("a.jsonl", b'{"text": 5}\n', "line 1 has no text in column 'text', but int"),
-    "jsonl with null": ("a.jsonl", LINES + b'{"text": null}\n', "line 201 has no text in column 'text', but NoneType"),
-    "jsonl of nested lists": ("a.jsonl", b"[" * 100_000, "line 1 is not JSON"),
+    "jsonl of nulls": ("a.jsonl", b'{"text": null}\n' * 9, "a.jsonl: holds no text"),
+    "jsonl of nested lists": ("a.jsonl", b"[" * 100_000, "it is a JSON array"),
     "parquet that is none": ("a.parquet", LINES, "a.parquet: not a parquet file"),
     "torn parquet": ("a.parquet", b"PAR1" + bytes(50) + b"PAR1", "a.parquet: cannot be read"),
     "parquet compressed": ("a.parquet.gz", GZ, "a.parquet.gz: parquet compresses by itself"),
@@ -53,7 +54,6 @@ FILES: dict[str, tuple[str, bytes, str]] = {
     "csv": ("a.csv", b"text\nwords\n", "a.csv: unknown kind of file"),
     "no suffix": ("README", b"words", "README: unknown kind of file"),
     "too short": ("a.txt", b"few words", "fewer tokens than one context of 16"),
-    "nothing held out": ("a.txt", " ".join(SENTENCES).encode(), "the held_out documents hold fewer tokens"),
 }
 
 

@@ -244,11 +244,10 @@ def test_a_model_without_fused_attention_is_read_all_the_same(tiny_model: Path, 
     torch.testing.assert_close(activations, seen["post"], rtol=1e-4, atol=1e-4)
 
 
-def test_a_hook_that_only_the_weights_show_to_be_missing_is_an_error(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_hook_that_only_the_model_shows_to_be_missing_is_an_error(tiny_model: Path, tmp_path: Path) -> None:
     # Phi's blocks are parallel, though its config does not say so.
     save_with_tokenizer(PhiForCausalLM(PhiConfig(**SMALL)), tmp_path, tiny_model)
-    with pytest.raises(InputError, match=r"has no hook 'blocks\.1\.hook_resid_mid'"):
-        loaded(tmp_path, "blocks.1.hook_resid_mid").activations(TOKENS)
+    assert "has no hook 'blocks.1.hook_resid_mid'" in error_of(tmp_path, "blocks.1.hook_resid_mid")
 
 
 # --------------------------------------------------------------------- width
@@ -283,14 +282,14 @@ def test_the_width_of_an_mlp_that_no_config_states_is_four_times_the_models(tmp_
         ("blocks.3.hook_resid_post", "blocks.2.hook_resid_post"),
         ("blocks.1.hook_resid_pst", "blocks.1.hook_resid_post"),
         ("block.1.hook_mlp_out", "blocks.1.hook_mlp_out"),
-        ("blocks.-1.hook_resid_post", "blocks.1.hook_resid_post"),
+        ("blocks.-1.hook_resid_post", "blocks.2.hook_resid_post"),
         ("blocks.1.hook_resid_mid", "blocks.1.hook_resid_pre"),
-        ("blocks.1.mlp.hook_out", "blocks.1.mlp.hook_post"),
+        ("blocks.1.mlp.hook_pst", "blocks.1.mlp.hook_post"),
     ],
 )
 def test_an_unknown_hook_names_near_ones(tiny_model: Path, hook_name: str, suggestion: str) -> None:
     message = error_of(tiny_model, hook_name)
-    assert f"(3 layers) has no hook '{hook_name}'" in message
+    assert f"(layers 0 to 2) has no hook '{hook_name}'" in message
     assert suggestion in message.split("Did you mean")[1]
 
 
@@ -330,7 +329,7 @@ def test_the_bundled_model_has_four_layers_of_width_256(layer: int) -> None:
     assert activations.shape == (2, 10, 256)
     assert activations.isfinite().all()
     assert activations.norm(dim=-1).min() > 0
-    assert "has no hook 'blocks.4.hook_resid_post'" in error_of("bundled", "blocks.4.hook_resid_post")
+    assert "(layers 0 to 3) has no hook 'blocks.4.hook_resid_post'" in error_of("bundled", "blocks.4.hook_resid_post")
 
 
 def test_the_tokenizer_is_the_models_own(tiny_model: Path) -> None:

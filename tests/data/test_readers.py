@@ -1,3 +1,4 @@
+import codecs
 import gzip
 import json
 import lzma
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from vsae_lightning.data.readers import read_documents
+from vsae_lightning.data.readers import Nulls, read_documents
 from vsae_lightning.errors import InputError
 
 DOCUMENTS = ["one two", "línea ünïcode 漢字 🦊", "with\nline\nbreaks", 'quotes " and \\ and \t']
@@ -146,7 +147,7 @@ def test_a_missing_column_of_json_lines_names_the_line_and_near_columns(tmp_path
     assert "contents" in message.split("Did you mean")[1]
 
 
-@pytest.mark.parametrize("row", ["only a string", ["text"], 3, None])
+@pytest.mark.parametrize("row", ["only a string", 3, None])
 def test_a_line_that_is_no_object_is_an_error(tmp_path: Path, row: Any) -> None:
     path = tmp_path / "file.jsonl"
     path.write_bytes(json_lines([row]))
@@ -230,3 +231,95 @@ def test_a_damaged_file_is_an_error(tmp_path: Path, compression: str) -> None:
 def test_a_file_that_is_gone_is_an_error(tmp_path: Path) -> None:
     assert "cannot be read" in read_error(tmp_path / "gone.txt")
     assert "cannot be read" in read_error(tmp_path / "gone.parquet")
+
+
+# --------------------------------------------------------------------- nulls
+
+
+@pytest.mark.parametrize("kind", [".jsonl", ".parquet"])
+def test_null_rows_are_left_out_and_counted_once(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"file{kind}"
+    rows = [{"text": text} for text in ("one", None, "two", "", None)]
+    if kind == ".jsonl":
+        path.write_bytes(json_lines(rows))
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    nulls = Nulls("text")
+    assert list(read_documents(path, "text", nulls=nulls)) == ["one", "two"]
+    with pytest.warns(UserWarning, match=r"^2 of 5 rows have no text \(null\) in column 'text'; they are left out\.$"):
+        nulls.tell()
+
+
+def test_a_file_without_nulls_is_read_without_a_word(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    path = tmp_path / "file.jsonl"
+    path.write_bytes(json_lines([{"text": "one"}]))
+    nulls = Nulls("text")
+    assert list(read_documents(path, "text", nulls=nulls)) == ["one"]
+    nulls.tell()
+    assert not recwarn.list
+
+
+# ----------------------------------------------------------- byte order marks
+
+
+@pytest.mark.parametrize("compression", COMPRESS)
+def test_a_byte_order_mark_is_no_text(tmp_path: Path, compression: str) -> None:
+    lines, text = tmp_path / f"file.jsonl{compression}", tmp_path / f"file.txt{compression}"
+    part = codecs.BOM_UTF8 + json_lines([{"text": "one"}])
+    lines.write_bytes(COMPRESS[compression](part + part))  # as files are that were joined
+    text.write_bytes(COMPRESS[compression](codecs.BOM_UTF8 + "one \ufeff two".encode()))
+    assert read(lines) == ["one", "one"]
+    assert read(text) == ["one \ufeff two"]
+
+
+# ---------------------------------------------------------------- long windows
+
+
+def long_zst(content: bytes) -> bytes:
+    """As `zstd --long=28` makes it."""
+    options = zstandard.ZstdCompressionParameters(window_log=28, enable_ldm=True)
+    compressor = zstandard.ZstdCompressor(compression_params=options).compressobj()
+    return compressor.compress(content) + compressor.flush()
+
+
+def test_a_zst_with_a_long_window_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "file.jsonl.zst"
+    draws = random.Random(0)
+    texts = [" ".join(str(draws.random()) for _ in range(50)) for _ in range(2_000)]
+    content = json_lines([{"text": text} for text in texts])
+    path.write_bytes(long_zst(content) + long_zst(json_lines([{"text": "a second frame"}])))
+    assert read(path) == [*texts, "a second frame"]
+
+
+@pytest.mark.parametrize("cut", [1, 40, 5_000])
+def test_a_zst_with_a_long_window_that_is_torn_is_an_error(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "file.jsonl.zst"
+    draws = random.Random(0)
+    path.write_bytes(long_zst(json_lines([{"text": str(draws.random())} for _ in range(2_000)]))[:-cut])
+    assert "cannot be read: it ends within a frame of zstd" in read_error(path)
+
+
+def test_a_zst_with_a_long_window_that_is_altered_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt.zst"
+    content = bytearray(long_zst(b"some words " * 50 + random.Random(0).randbytes(5_000).hex().encode()))
+    content[len(content) // 2] ^= 0xFF
+    content[12:16] = b"\xff\xff\xff\xff"
+    path.write_bytes(bytes(content))
+    assert "cannot be read" in read_error(path)
+
+
+# -------------------------------------------------------------------- mistakes
+
+
+def test_two_columns_of_one_name_are_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "file.parquet"
+    texts = pa.array(["a"])
+    pq.write_table(pa.table([texts, texts], names=["text", "text"]), path)
+    assert read_error(path).endswith("has 2 columns 'text'; rename all but one.")
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_json_array_is_called_that(tmp_path: Path, indent: int | None) -> None:
+    path = tmp_path / "file.jsonl"
+    path.write_text(json.dumps([{"text": "a"}, {"text": "b"}], indent=indent))
+    assert "it is a JSON array, not a JSON object on each line; convert it, e.g. with jq -c '.[]'." in read_error(path)

@@ -392,3 +392,75 @@ def test_the_fingerprint_of_a_local_dataset_changes_with_its_files(tmp_path: Pat
     assert key() == before
     write_json_lines(path, TEXTS[:-1])
     assert key() != before
+
+
+# ----------------------------------------------------------------- as typed
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (r"\n\n", "\n\n"),
+        (r"\t", "\t"),
+        (r"\n---\n", "\n---\n"),
+        (r"\r\n\r\n", "\n\n"),
+        ("\r\n", "\n"),
+        (r"\newpage", r"\newpage"),
+        ("\n\n", "\n\n"),
+        ("###", "###"),
+    ],
+)
+def test_a_separator_is_meant_as_it_is_typed_in_a_shell(tmp_path: Path, typed: str, meant: str) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text(meant.join(["one", "two", "three"]))
+    source = TextFiles(str(path), separator=typed)
+    assert [document.text for document in source.documents()] == ["one", "two", "three"]
+    assert source.fingerprint() == TextFiles(str(path), separator=meant).fingerprint()
+
+
+# --------------------------------------------------------------------- paths
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        ("corpus [v2]/plain.jsonl", "corpus [v2]/plain.jsonl"),
+        ("corpus [v2]/plain.jsonl", "corpus [v2]/*.jsonl"),
+        ("corpus [v2]/a/b.jsonl", "corpus [v2]/**/*.jsonl"),
+        ("a[12].jsonl", "a[12].jsonl"),
+        ("a*.jsonl", "a*.jsonl"),
+    ],
+)
+def test_a_name_that_is_there_is_taken_literally(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, pattern: str
+) -> None:
+    write_json_lines(tmp_path / name, ["literal"])
+    write_json_lines(tmp_path / "a1.jsonl", ["a glob's"])
+    for given in (str(tmp_path / pattern), pattern):
+        monkeypatch.chdir(tmp_path)
+        assert [document.text for document in TextFiles(given).documents()] == ["literal"]
+
+
+def test_brackets_are_a_glob_where_no_file_has_the_name(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        write_json_lines(tmp_path / f"a{number}.jsonl", [f"text {number}"])
+    source = TextFiles(str(tmp_path / "a[12].jsonl"))
+    assert [document.text for document in source.documents()] == ["text 1", "text 2"]
+
+
+# --------------------------------------------------------------------- nulls
+
+
+@pytest.mark.parametrize("source", ["files", "parquet", "json"])
+def test_null_rows_are_left_out_of_every_source(tmp_path: Path, source: str) -> None:
+    lines = write_json_lines(tmp_path / "a.jsonl", ["one", None, "two"])
+    table = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["one", None, "two"]}), table)
+    text = {
+        "files": lambda: TextFiles([str(lines), str(table)]),
+        "parquet": lambda: HuggingFaceText("parquet", load_args={"data_files": str(table)}),
+        "json": lambda: HuggingFaceText("json", load_args={"data_files": str(lines)}),
+    }[source]()
+    copies = 2 if source == "files" else 1
+    with pytest.warns(UserWarning, match=rf"^{copies} of {3 * copies} rows have no text \(null\)"):
+        assert [document.text for document in text.documents()] == ["one", "two"] * copies

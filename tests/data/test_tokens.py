@@ -378,3 +378,89 @@ def test_text_with_half_a_surrogate_pair_is_tokenised_or_an_error(tmp_path: Path
         assert "file.jsonl" in str(error)  # noqa: PT017, either outcome is right, a traceback is not
     else:
         assert len(store.train) * len(store.held_out) > 0
+
+
+# ---------------------------------------------------------------------- tail
+
+
+class Cut(Documents):
+    """Documents of which the end is held out where none is."""
+
+    def tail_fraction(self) -> float | None:
+        return 0.1
+
+
+def letters(count: int) -> str:
+    """So many words, no two rows of which are alike."""
+    return " ".join("abcdef"[(number + number // 6) % 6] for number in range(count))
+
+
+def test_the_end_of_a_single_document_is_held_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = letters(403)
+    with caplog.at_level("INFO"):
+        store = TokenStore.prepare(Cut(train(text)), word_tokenizer(), 4, cache_dir=tmp_path)
+    ids = np.array([VOCABULARY[word] for word in text.split()] + [EOS]).reshape(101, 4)
+    assert np.array_equal(store.held_out, ids[-10:])
+    assert np.array_equal(store.train, ids[:-11])  # a gap of one row
+    assert "its last 40 tokens are held out instead, after a gap of 4; 360 are trained on." in caplog.text
+    again = TokenStore.prepare(Cut(train(text)), word_tokenizer(), 4, cache_dir=tmp_path)
+    assert again.digests == store.digests
+
+
+def test_a_single_document_that_is_held_out_by_its_hash_is_cut_as_well(tmp_path: Path) -> None:
+    store = TokenStore.prepare(Cut(held_out(letters(403))), word_tokenizer(), 4, cache_dir=tmp_path)
+    assert (len(store.train), len(store.held_out)) == (90, 10)
+
+
+@pytest.mark.parametrize(("max_tokens", "rows"), [(4, 1), (36, 9), (180, 45), (10**6, 90)])
+def test_a_limit_of_tokens_counts_those_that_are_trained_on(tmp_path: Path, max_tokens: int, rows: int) -> None:
+    options = {"max_tokens": max_tokens, "cache_dir": tmp_path}
+    store = TokenStore.prepare(Cut(train(letters(403))), word_tokenizer(), 4, **options)  # type: ignore[arg-type]
+    assert len(store.train) == rows
+    assert len(store.held_out) == max(1, round(rows / 9))
+
+
+def test_a_few_documents_none_of_which_is_held_out_are_cut(tmp_path: Path) -> None:
+    store = TokenStore.prepare(Cut(train(letters(200), letters(202))), word_tokenizer(), 4, cache_dir=tmp_path)
+    assert (len(store.train), len(store.held_out)) == (90, 10)
+
+
+def test_documents_with_held_out_ones_are_not_cut(tmp_path: Path) -> None:
+    store = TokenStore.prepare(Cut(train(letters(403)) + held_out("a b c")), word_tokenizer(), 4, cache_dir=tmp_path)
+    assert (len(store.train), len(store.held_out)) == (101, 1)
+
+
+def test_a_document_of_two_rows_cannot_be_cut(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the held_out documents hold fewer tokens than one context of 4"):
+        TokenStore.prepare(Cut(train(letters(8))), word_tokenizer(), 4, cache_dir=tmp_path)
+    store = TokenStore.prepare(Cut(train(letters(12))), word_tokenizer(), 4, cache_dir=tmp_path)
+    assert (len(store.train), len(store.held_out)) == (1, 1)
+
+
+@pytest.mark.parametrize("name", ["book.txt", "book.jsonl"])
+def test_the_end_of_a_single_file_is_held_out(tmp_path: Path, name: str) -> None:
+    text = letters(400)
+    (tmp_path / name).write_text(text if name.endswith("txt") else json.dumps({"text": text}))
+    source = TextFiles(str(tmp_path / name), held_out_fraction=0.25)
+    store = TokenStore.prepare(source, word_tokenizer(), 4, cache_dir=tmp_path)
+    assert (len(store.train), len(store.held_out)) == (74, 25)
+
+
+# --------------------------------------------------------- ids without a row
+
+
+def test_a_token_that_the_model_does_not_know_is_refused_by_name(tmp_path: Path) -> None:
+    gaps = word_tokenizer(VOCABULARY | {"f": 70_000})
+    expected = r"the text has the token 'f' \(id 70000\), but the language model knows only ids below 7"
+    with pytest.raises(InputError, match=expected):
+        TokenStore.prepare(Documents(MIXED), gaps, 2, cache_dir=tmp_path, embeddings=7)
+    store = TokenStore.prepare(Documents(MIXED), gaps, 2, cache_dir=tmp_path, embeddings=70_001)
+    assert int(store.held_out.max()) == 70_000
+    with pytest.raises(InputError, match=expected):  # of a store that another model has made
+        TokenStore.prepare(Documents(MIXED), gaps, 2, cache_dir=tmp_path, embeddings=7)
+
+
+def test_a_token_that_no_text_has_is_no_hindrance(tmp_path: Path) -> None:
+    more = word_tokenizer(VOCABULARY | {"<image>": 8})
+    store = TokenStore.prepare(Documents(MIXED), more, 2, cache_dir=tmp_path, embeddings=8)
+    assert store.train.max() < 8

@@ -3,11 +3,13 @@
 import base64
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ import pytest
 from tokenizers import Tokenizer, normalizers
 
 from vsae_lightning.data.language_model import LanguageModel
+from vsae_lightning.data.text import TextFiles
 from vsae_lightning.data.tokenizer_limits import require_modest
+from vsae_lightning.data.tokens import TokenStore
 from vsae_lightning.errors import InputError
 
 HOOK = "blocks.1.hook_resid_post"
@@ -288,12 +292,23 @@ def test_a_tokenizer_that_panics_as_it_is_loaded_is_refused(folder: Path) -> Non
     assert "its tokenizer.json is broken" in refusal(folder)
 
 
-def test_ids_without_a_row_in_the_model_are_refused(folder: Path) -> None:
+def test_an_id_without_an_embedding_is_harmless_till_a_text_has_it(folder: Path, tmp_path: Path) -> None:
     content = json.loads((folder / "tokenizer.json").read_text())
     last = max(content["model"]["vocab"], key=content["model"]["vocab"].get)
     content["model"]["vocab"][last] = 70_000
     (folder / "tokenizer.json").write_text(json.dumps(content))
-    assert "has a tokenizer with more tokens than the model" in refusal(folder)
+    use(folder)
+    model = LanguageModel(str(folder), HOOK)
+    word = model.tokenizer.decode([70_000])
+    for text, message in (("fox over " * 99, None), (word * 99, f"the token {last!r} (id 70000)")):
+        (tmp_path / "text.txt").write_text(text)
+        source = TextFiles(str(tmp_path / "text.txt"))
+        prepare = partial(TokenStore.prepare, source, model.tokenizer, 8, cache_dir=tmp_path)
+        if message is None:
+            assert prepare(embeddings=model.embeddings).train.max() < 300
+        else:
+            with pytest.raises(InputError, match=re.escape(message)):
+                prepare(embeddings=model.embeddings)
 
 
 REAL = {
@@ -326,21 +341,3 @@ def test_a_form_of_unicode_is_modest(form: str) -> None:
     )
     tokenizer.normalizer = getattr(normalizers, form)()
     require_modest(json.loads(tokenizer.to_str()))
-
-
-def test_loading_a_model_installs_nothing(tmp_path: Path) -> None:
-    """TransformerLens installs torchvision for a model that reads pictures too."""
-    (tmp_path / "uv").write_text(f"#!/bin/sh\ntouch {tmp_path}/executed\nexit 1\n")
-    (tmp_path / "uv").chmod(0o755)
-    program = (
-        "from transformer_lens.model_bridge.sources.transformers.helpers import _ensure_torchvision as install\n"
-        "from vsae_lightning.data.language_model import _nothing_installed\n"
-        "import sys; sys.modules['torchvision'] = None\n"
-        "with _nothing_installed():\n    assert not install()\n"
-        "from pathlib import Path; assert not Path(sys.argv[1]).exists()\n"
-        "install(); assert Path(sys.argv[1]).exists()"
-    )
-    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
-    subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "executed")], env=environment, check=True, timeout=120
-    )

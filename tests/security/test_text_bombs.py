@@ -285,3 +285,15 @@ def test_a_data_set_with_code_is_refused(tmp_path: Path, make: Callable[[Path], 
     assert [document.text for document in HuggingFaceText(str(folder)).documents()] == ["a"]
     with pytest.raises(InputError, match="could execute code of the data: not read"):
         HuggingFaceText(make(folder))
+
+
+def test_a_bomb_with_a_long_window_is_refused_in_little_memory(tmp_path: Path) -> None:
+    options = zstandard.ZstdCompressionParameters(window_log=31, enable_ldm=True)
+    compressor = zstandard.ZstdCompressor(compression_params=options).compressobj()
+    path = tmp_path / "bomb.txt.zst"
+    path.write_bytes(b"".join(compressor.compress(part) for part in blocks(b"", b"")) + compressor.flush())
+    assert path.stat().st_size < 1_000_000
+    characters, megabytes, error = read(path)
+    assert characters == 0
+    assert "which text does not; decompress the file if it is to be read." in error
+    assert megabytes < 300

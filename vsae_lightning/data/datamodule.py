@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from jaxtyping import Int
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from vsae_lightning.data.held_out import HeldOutActivations
@@ -166,6 +166,8 @@ class ActivationDataModule(LightningDataModule):
                 partial(steps_consumed, self.trainer),
                 self.max_non_finite_sequences,
             )
+        if stage in ("fit", "validate"):
+            self._warn_of_little_held_out(len(self.tokens.held_out))
         self.model.load(device)
 
     def train_dataloader(self) -> ActivationStream:
@@ -240,7 +242,19 @@ class ActivationDataModule(LightningDataModule):
 
     def tokenize(self) -> TokenStore:
         """The token store of this text, tokenizer and layout; made if there is none."""
-        return TokenStore.prepare(*self._tokens(), self.cache_dir)
+        if self.model.begins_with_bos and not self.prepend_bos:
+            rank_zero_warn(
+                f"the tokenizer of {self.model.model_name!r} begins every text with its BOS token; sequences here "
+                "begin without. Give --data.prepend_bos true if the model was trained with it."
+            )
+        return TokenStore.prepare(*self._tokens(), self.cache_dir, self.model.embeddings)
+
+    def _warn_of_little_held_out(self, sequences: int) -> None:
+        if sequences < self.validation_tokens // self.context_length:
+            rank_zero_warn(
+                f"validation_tokens is {self.validation_tokens:,}, but only {sequences * self.context_length:,} tokens "
+                "are held out; validation reads those. Raise text.init_args.held_out_fraction, or ask for fewer."
+            )
 
     def store_key(self) -> str:
         """The name of that store, from the state of its files alone."""

@@ -1,10 +1,8 @@
 """Tokens to activations at one hook of a language model, stopping there (TransformerLens)."""
 
 import json
-import subprocess
 import textwrap
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,11 +11,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vsae_lightning.data.bridges import load_bridge
+from vsae_lightning.data.hooks import POSITIONS, SEQUENCES, WRITES, by_token, capture, require_hook, width_of
 from vsae_lightning.data.hub import require_available
 from vsae_lightning.data.model_folder import require_harmless_config, require_plain_files, require_weights
 from vsae_lightning.data.text import BUNDLED
 from vsae_lightning.data.tokenizer_limits import failures_told, require_modest
-from vsae_lightning.errors import InputError, did_you_mean
+from vsae_lightning.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerFast
@@ -25,10 +25,8 @@ if TYPE_CHECKING:
 # Activations [sequences, position, d_in] to others of the same shape.
 Edit = Callable[[Tensor], Tensor]
 Dtype = Literal["float32", "bfloat16", "float16"]
-RESIDUAL_HOOKS = ("hook_resid_pre", "hook_resid_post", "hook_attn_out", "hook_mlp_out")
 MAX_SIZES = {"num_hidden_layers": 1000, "hidden_size": 1_000_000, "vocab_size": 10_000_000}
 MAX_LOGITS = 2**25  # 128 MiB in float32
-MLP_HOOKS = ("mlp.hook_pre", "mlp.hook_post")
 
 
 class LanguageModel:
@@ -36,13 +34,13 @@ class LanguageModel:
 
     Args:
         model_name: Hub name, local folder, or "bundled".
-        hook_name: A TransformerLens name: `blocks.L.` and one of hook_resid_pre, hook_resid_post,
-            hook_attn_out, hook_mlp_out, mlp.hook_pre (of gated models: the gate's), mlp.hook_post
-            (hook_resid_mid where the model has it).
+        hook_name: A TransformerLens name: `blocks.L.` and hook_resid_pre, hook_resid_post, hook_attn_out, hook_mlp_out,
+            mlp.hook_pre (of gated models: the gate's), mlp.hook_post, attn.hook_z (heads side by side),
+            ln1.hook_normalized, or any other with activations for each token.
         dtype: Of the weights, and so of the activations.
 
     Raises:
-        InputError: The model cannot be found, or has no such hook. No weights are loaded for this.
+        InputError: The model cannot be found, or has no such hook.
     """
 
     def __init__(self, model_name: str, hook_name: str, dtype: Dtype = "float32") -> None:
@@ -69,12 +67,15 @@ class LanguageModel:
             raise
         except Exception as error:
             raise self._unusable("tokenizer", error) from None
-        num_ids = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values(), default=0))
-        if num_ids > self.config.get_text_config().vocab_size:
-            raise InputError(f"model_name: {self.model_name!r} has a tokenizer with more tokens than the model.")
         if not tokenizer.is_fast:
             raise InputError(f"model_name: {self.model_name!r} has no fast tokenizer, which is needed.")
         return tokenizer
+
+    @property
+    def begins_with_bos(self) -> bool:
+        """Whether the tokenizer begins every text with its BOS token, as the model has seen in its own training."""
+        bos = self.tokenizer.bos_token_id
+        return bos is not None and self.tokenizer("a")["input_ids"][:1] == [bos]
 
     def _require_modest_tokenizer(self) -> None:
         """Look at the tokenizer's file before the library does, which runs its normalizer as it loads it."""
@@ -90,6 +91,11 @@ class LanguageModel:
         """The longest sequence it has positions for, in tokens; None where its config sets no limit."""
         return getattr(self.config.get_text_config(), "max_position_embeddings", None)
 
+    @property
+    def embeddings(self) -> int:
+        """Number of tokens that it has embeddings for; its tokenizer may have more."""
+        return int(self.config.get_text_config().vocab_size)
+
     def require_positions(self, context_length: int) -> None:
         """Raise `InputError` where sequences are longer than the model has positions."""
         if self.positions is not None and context_length > self.positions:
@@ -102,19 +108,10 @@ class LanguageModel:
 
     def load(self, device: torch.device | str) -> None:
         """Load the weights, frozen, onto `device`."""
-        from transformer_lens.model_bridge import TransformerBridge
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
-        self._require_modest_tokenizer()
+        tokenizer = self.tokenizer
         try:
-            with _nothing_installed(), failures_told(f"model_name: {self.model_name!r} cannot be loaded"):
-                bridge = TransformerBridge.boot_transformers(
-                    self.source,
-                    device=str(device),
-                    dtype=self.dtype,
-                    hf_config_overrides={"auto_map": {}},  # code of the model's own: else transformers asks for leave
-                )
+            with failures_told(f"model_name: {self.model_name!r} cannot be loaded"):
+                bridge = load_bridge(self.source, self.config, tokenizer, self.dtype, device)
         except InputError:
             raise
         except Exception as error:  # of TransformerLens, transformers, safetensors or torch, each with its own
@@ -123,29 +120,21 @@ class LanguageModel:
         # The bridge asks for eager attention; what it is needed for, attention patterns, is not read here.
         if bridge.original_model._supports_sdpa:
             bridge.original_model.set_attn_implementation("sdpa")
-        if self.hook_name not in bridge.hook_dict:
-            raise InputError(
-                f"hook_name: {self.model_name!r} has no hook {self.hook_name!r}."
-                + did_you_mean(self.hook_name, bridge.hook_dict)
-            )
+        require_hook(self.hook_name, self.model_name, bridge)
         self.bridge = bridge
 
     @torch.no_grad()
     def activations(self, tokens: Int[Tensor, "sequences position"]) -> Float[Tensor, "sequences position d_in"]:
         """The activations at the hook; nothing behind it is computed."""
         assert self.bridge is not None, "load() comes first"
-        captured: list[Tensor] = []
-
-        def capture(activations: Tensor, hook: Any) -> None:
-            captured.append(activations)
-            raise _HookReachedError
-
-        try:
-            with self.bridge.hooks(fwd_hooks=[(self.hook_name, capture)]):
-                self.bridge(tokens, return_type=None)
-        except _HookReachedError:
-            pass
-        return captured[0]
+        captured = capture(self.bridge, self.hook_name, self.model_name, tokens)
+        activations = by_token(captured, self.hook_name, *tokens.shape)
+        if activations.shape[-1] != self.d_in:
+            raise InputError(
+                f"hook_name: {self.hook_name!r} of {self.model_name!r} has {activations.shape[-1]} numbers for each "
+                f"token, not {self.d_in} as its config says."
+            )
+        return activations
 
     @torch.no_grad()
     def logits(
@@ -156,7 +145,7 @@ class LanguageModel:
 
         def replace(activations: Tensor, hook: Any) -> Tensor:
             assert edit is not None
-            return edit(activations)
+            return edit(by_token(activations, self.hook_name, *tokens.shape)).reshape(activations.shape)
 
         with self.bridge.hooks(fwd_hooks=[] if edit is None else [(self.hook_name, replace)]):
             logits: Tensor = self.bridge(tokens, return_type="logits")
@@ -165,7 +154,24 @@ class LanguageModel:
     @property
     def writes_linearly(self) -> bool:
         """Whether what is at the hook reaches the residual stream by a linear map: not so before a nonlinearity."""
-        return not self.hook_name.endswith("mlp.hook_pre")
+        return self._hook in WRITES or self._output_weights() is not None
+
+    @property
+    def _hook(self) -> str:
+        """The hook's name within its block."""
+        return self.hook_name.removeprefix("blocks.").partition(".")[2]
+
+    def _output_weights(self) -> Tensor | None:
+        """The weights from the hook to the residual stream [d_in, width]; None where there are no such."""
+        part, _, name = self._hook.partition(".")
+        weights = {"mlp": "W_out", "attn": "W_O"}.get(part)
+        if name not in ("hook_post", "hook_z") or weights is None:
+            return None
+        block = self.bridge.blocks[int(self.hook_name.split(".")[1])]
+        found = getattr(getattr(block, part), weights, None)
+        if not isinstance(found, Tensor) or found.numel() != self.d_in * found.shape[-1]:
+            return None  # a mixture of experts has them for each expert
+        return found.flatten(0, -2)
 
     @torch.no_grad()
     def direct_logits(self, directions: Float[Tensor, "n d_in"]) -> Float[Tensor, "n vocabulary"]:
@@ -174,13 +180,12 @@ class LanguageModel:
         logits = (norm(d) - norm(0)) W_U: the final norm is applied as if the residual stream were the direction alone,
         so that its length is of no importance, and what the norm and the unembedding add to every input is left out.
         The order of tokens is that of d W_U with the weights of the norm folded into W_U, and d centred where it is a
-        LayerNorm. At `mlp.hook_post` d is first taken through the output weights of that MLP.
+        LayerNorm. At `mlp.hook_post` and `attn.hook_z`, d is first taken through the output weights.
         """
         assert self.bridge is not None, "load() comes first"
-        layer, _, hook = self.hook_name.removeprefix("blocks.").partition(".")
         rows = directions.to(self.dtype)
-        if hook == "mlp.hook_post":
-            rows = rows @ self.bridge.blocks[int(layer)].mlp.W_out
+        if (weights := self._output_weights()) is not None:
+            rows = rows @ weights
         rows = rows.shape[-1] ** 0.5 * torch.nn.functional.normalize(rows, dim=-1)  # what the norm's epsilon is for
         norm = self.bridge.ln_final
         normed = norm(rows[None]) - norm(torch.zeros_like(rows[None, :1]))
@@ -188,29 +193,25 @@ class LanguageModel:
 
     def sequences_at_once(self, context_length: int) -> int:
         """Of how many sequences the logits are to be in memory together: what they take is bounded, see MAX_LOGITS."""
-        return max(1, MAX_LOGITS // (context_length * int(self.config.get_text_config().vocab_size)))
+        return max(1, MAX_LOGITS // (context_length * self.embeddings))
 
     def _unusable(self, what: str, error: Exception) -> InputError:
         return InputError(f"model_name: the {what} of {self.model_name!r} cannot be loaded: {_reason(error)}")
 
     def _width(self) -> int:
-        config = self.config.get_text_config()
-        layers = range(config.num_hidden_layers)
-        parallel = getattr(config, "use_parallel_residual", False)
-        residual = RESIDUAL_HOOKS if parallel else (*RESIDUAL_HOOKS, "hook_resid_mid")
-        widths = {f"blocks.{layer}.{hook}": config.hidden_size for layer in layers for hook in residual}
-        d_mlp = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
-        widths |= {f"blocks.{layer}.{hook}": d_mlp for layer in layers for hook in MLP_HOOKS}
-        if self.hook_name not in widths:
-            raise InputError(
-                f"hook_name: {self.model_name!r} ({len(layers)} layers) has no hook {self.hook_name!r}."
-                + did_you_mean(self.hook_name, widths)
-            )
-        return widths[self.hook_name]
+        try:
+            return width_of(self.hook_name, self.model_name, self.config)
+        except InputError:
+            raise
+        except Exception:  # what is computed on the way depends on values
+            return self._width_with_weights()
 
-
-class _HookReachedError(Exception):
-    """Ends the forward pass at the hook; also right for the last block, which `stop_at_layer` runs past."""
+    def _width_with_weights(self) -> int:
+        self.load("cpu")
+        tokens = torch.zeros(SEQUENCES, POSITIONS, dtype=torch.long)
+        captured = capture(self.bridge, self.hook_name, self.model_name, tokens)
+        self.bridge = None
+        return by_token(captured, self.hook_name, SEQUENCES, POSITIONS).shape[-1]
 
 
 def _source(model_name: str) -> str:
@@ -249,21 +250,6 @@ def _file(source: str, name: str) -> Path | None:
 
     found = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
     return None if found is None else Path(found)
-
-
-@contextmanager
-def _nothing_installed() -> Iterator[None]:
-    """TransformerLens runs `pip install torchvision` where a model reads pictures too, which is not asked for here."""
-
-    def refuse(command: object, **_: object) -> int:
-        raise OSError(f"{command} is not run")
-
-    install = subprocess.check_call
-    vars(subprocess)["check_call"] = refuse
-    try:
-        yield
-    finally:
-        vars(subprocess)["check_call"] = install
 
 
 def _require_size(model_name: str, config: "PretrainedConfig") -> None:

@@ -4,25 +4,23 @@ Only headers are read. Weights that are pickled are refused, as reading them is 
 without code of its own could execute some.
 """
 
+import copy
 import json
 import re
 import stat
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 
+from vsae_lightning.data.bridges import empty_model, model_class, nothing_is_run
 from vsae_lightning.errors import InputError
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedModel
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-OLD_BUFFERS = (".attention.bias", ".masked_bias", ".inv_freq")  # which no model reads any more
-IN_A_LAYER = re.compile(r"\.\d+\.")
-Shapes = dict[str, tuple[int, ...]]
 # What transformers itself knows; any other name is that of a kernel, which it would download and execute.
 ATTENTION = (None, "eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "flash_attention_4")
 EXPERTS = (None, "eager", "batched_mm", "grouped_mm")
@@ -89,33 +87,63 @@ def require_weights(folder: Path, config: "PretrainedConfig") -> None:
     Raises:
         InputError: With the file and, where it is one, the tensor.
     """
-    stored = {name: shape for file in _files(folder) for name, shape in _shapes(file).items()}
-    expected = _expected(folder, config)
-    prefix = next((name.split(".")[0] + "." for name in expected), "")
-    # A model saved without its head has names without the prefix.
-    stored = {prefix + name if prefix + name in expected else name: shape for name, shape in stored.items()}
-    common = stored.keys() & expected.keys()
-    if not common:
+    for file in _files(folder):
+        _require_whole(file)
+    names = _read_names(_empty(folder, config))
+    missing, mismatched = _loading_report(folder, config)
+    if names <= missing:
         raise InputError(f"model_name: {str(folder)!r} has weights of another kind of model than its config.json says.")
-    if missing := _missing(stored, expected, prefix):
-        raise InputError(f"model_name: the weights of {str(folder)!r} lack {missing}, which would be random numbers.")
-    for name in sorted(common):
-        if stored[name] != expected[name]:
+    if lacking := sorted(names & missing):
+        raise InputError(
+            f"model_name: the weights of {str(folder)!r} lack {lacking[0]}, which would be random numbers."
+        )
+    for name, stored, expected in mismatched:
+        if name in names:
             raise InputError(
-                f"model_name: {str(folder)!r}: the weights of {name} have the shape {list(stored[name])}, but its "
-                f"config.json says {list(expected[name])}."
+                f"model_name: {str(folder)!r}: the weights of {name} have the shape {stored}, but its "
+                f"config.json says {expected}."
             )
 
 
-def _missing(stored: Shapes, expected: Shapes, prefix: str) -> str | None:
-    """A tensor, of all but the head, that is not there; transformers renames some, and would invent what it lacks."""
-    lacking = sorted(name for name in expected.keys() - stored.keys() if name.startswith(prefix))
-    foreign = [name for name in stored.keys() - expected.keys() if not name.endswith(OLD_BUFFERS)]
-    in_layers = [name for name in lacking if IN_A_LAYER.search(name)]
-    if in_layers and not any(IN_A_LAYER.search(name) for name in foreign):
-        return in_layers[0]
-    outside = [name for name in lacking if name not in in_layers]
-    return outside[0] if len(outside) > sum(name.startswith(prefix) for name in foreign) else None
+def _read_names(model: "PreTrainedModel") -> set[str]:
+    """The parameters that activations depend on: those of the text part, but for its head."""
+    read = {id(parameter) for parameter in model.get_decoder().parameters()}
+    return {name for name, parameter in model.named_parameters() if id(parameter) in read}
+
+
+def _loading_report(
+    folder: Path, config: "PretrainedConfig"
+) -> tuple[set[str], list[tuple[str, list[int], list[int]]]]:
+    """What transformers finds missing, and of another shape, as it would load the weights; none are read.
+
+    Files have names of their own (an older version's, or one tensor for each expert), which only transformers knows.
+    """
+    from transformers.utils import logging
+
+    config = copy.deepcopy(config)
+    for name in QUANTIZATIONS:
+        vars(config).pop(name, None)
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()  # its own report is a table of many lines
+    logging.disable_progress_bar()
+    try:
+        with nothing_is_run():
+            _, report = model_class(config).from_pretrained(
+                folder,
+                config=config,
+                device_map="meta",
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                trust_remote_code=False,
+                attn_implementation="eager",
+            )
+    except Exception as error:  # of transformers or safetensors, each with its own
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"model_name: the weights of {str(folder)!r} cannot be loaded: {reason}") from None
+    finally:
+        logging.set_verbosity(before)
+    shapes = [(name, list(stored), list(expected)) for name, stored, expected in report["mismatched_keys"]]
+    return set(report["missing_keys"]), sorted(shapes)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -144,21 +172,17 @@ def _part(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def _shapes(file: Path) -> Shapes:
+def _require_whole(file: Path) -> None:
     try:
         with safe_open(file, "pt") as tensors:
-            return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+            tensors.keys()
     except (OSError, SafetensorError) as error:
         raise InputError(f"model_name: the weights {str(file)!r} cannot be loaded: {error}") from None
 
 
-def _expected(folder: Path, config: "PretrainedConfig") -> Shapes:
-    from transformers import AutoModelForCausalLM
-
+def _empty(folder: Path, config: "PretrainedConfig") -> "PreTrainedModel":
     try:
-        with torch.device("meta"):
-            # As they are loaded later; a config may ask for something else.
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False, attn_implementation="eager")
+        model = empty_model(config)
     except Exception as error:  # of whatever a config can say that makes no model
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"model_name: {str(folder)!r} has no usable config: {reason}") from None
@@ -167,4 +191,4 @@ def _expected(folder: Path, config: "PretrainedConfig") -> Shapes:
         raise InputError(
             f"model_name: {str(folder)!r} has no usable config: masks of {held:,} bytes; lower max_position_embeddings."
         )
-    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    return model

@@ -27,6 +27,7 @@ class Layout(NamedTuple):
     context_length: int
     dtype: np.dtype[Any]
     sha256: dict[str, str]
+    largest_id: int = 0  # found as the files are read, and not in store.json
 
 
 def read_layout(folder: Path, context_length: int | None = None, num_ids: int = 2**32) -> Layout | None:
@@ -39,12 +40,15 @@ def read_layout(folder: Path, context_length: int | None = None, num_ids: int = 
     """
     try:
         layout = _layout(folder)
-        sums = {split: _checksum(folder, split, layout, num_ids) for split in SPLITS}
+        sums, largest = {}, 0
+        for split in SPLITS:
+            sums[split], ids = _checksum(folder, split, layout, num_ids)
+            largest = max(largest, ids)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return (
-        layout if sums == layout.sha256 and layout.context_length == (context_length or layout.context_length) else None
-    )
+    if sums != layout.sha256 or layout.context_length != (context_length or layout.context_length):
+        return None
+    return layout._replace(largest_id=largest)
 
 
 def _layout(folder: Path) -> Layout:
@@ -63,18 +67,19 @@ def _layout(folder: Path) -> Layout:
     return layout
 
 
-def _checksum(folder: Path, split: str, layout: Layout, num_ids: int) -> str:
-    """The SHA-256 of a split; an error where the file has another size, or an id that is too large."""
-    digest = hashlib.sha256()
+def _checksum(folder: Path, split: str, layout: Layout, num_ids: int) -> tuple[str, int]:
+    """The SHA-256 of a split, and its largest id; an error where the file has another size, or no token has the id."""
+    digest, largest = hashlib.sha256(), 0
     with _open_regular(file_of(folder, split)) as file:
         row_bytes = layout.context_length * layout.dtype.itemsize
         if os.fstat(file.fileno()).st_size != layout.rows[split] * row_bytes:
             raise ValueError("another size")
         while block := file.read(BYTES_AT_ONCE):
             digest.update(block)
-            if np.frombuffer(block, layout.dtype).max() >= num_ids:
+            largest = max(largest, int(np.frombuffer(block, layout.dtype).max()))
+            if largest >= num_ids:
                 raise ValueError("an id that no token has")
-    return digest.hexdigest()
+    return digest.hexdigest(), largest
 
 
 def _open_regular(path: Path) -> BinaryIO:

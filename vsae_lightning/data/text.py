@@ -3,14 +3,15 @@
 import hashlib
 import json
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from glob import glob
+from glob import escape, glob
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vsae_lightning.data.hub import require_available
-from vsae_lightning.data.readers import MAX_DOCUMENT, read_documents
+from vsae_lightning.data.readers import MAX_DOCUMENT, Nulls, read_documents
 from vsae_lightning.errors import InputError, did_you_mean
 from vsae_lightning.redaction import redacted, without_removed
 
@@ -38,6 +39,10 @@ class TextSource(ABC):
     def fingerprint(self) -> dict[str, Any]:
         """Plain values that change whenever the documents may."""
 
+    def tail_fraction(self) -> float | None:
+        """How much of the end is held out where no document is, as with one long document; None: nothing is."""
+        return None
+
 
 class BundledText(TextSource):
     """Shakespeare, Milton and the King James Bible: 15 million characters in the public domain.
@@ -62,11 +67,12 @@ class TextFiles(TextSource):
     """Local files: .txt (a file is a document), .jsonl and .parquet (a row is one); also .gz, .xz and .zst.
 
     Args:
-        paths: Files, or globs of files.
-        column: Of .jsonl and .parquet, the one that holds the text.
-        separator: Cuts a .txt into documents, e.g. a blank line; None: the file is one document.
-        held_out_fraction: Of the documents, chosen by a hash of their text, so that copies of a document
-            are all held out or all not.
+        paths: Files, or globs of files. A file that has the name is taken, whatever brackets are in it.
+        column: Column of .jsonl and .parquet that holds the text. Rows where it is null are left out.
+        separator: Text that cuts a .txt into documents, e.g. a blank line, "\\n\\n"; None: the file is one document.
+            A backslash and n, r or t stand for the line end and the tab, unless a letter follows.
+        held_out_fraction: Fraction of the documents, chosen by a hash of their text, so that copies of a document
+            are all held out or all not. Of a single document, the end is held out.
 
     Raises:
         InputError: A path that matches nothing, or a fraction outside (0, 1).
@@ -84,13 +90,20 @@ class TextFiles(TextSource):
             raise InputError(f"text.init_args.paths is {paths!r}; give a file, a glob or several.")
         self.paths = [path for pattern in ([paths] if isinstance(paths, str) else paths) for path in _expand(pattern)]
         self.column = column
-        self.separator = separator
+        self.separator = separator and _as_typed(separator)
         self.held_out_fraction = held_out_fraction
 
     def documents(self) -> Iterator[Document]:
-        for path in self.paths:
-            for text in read_documents(path, self.column, self.separator):
-                yield Document(text, is_held_out(text, self.held_out_fraction))
+        nulls = Nulls(self.column)
+        try:
+            for path in self.paths:
+                for text in read_documents(path, self.column, self.separator, nulls):
+                    yield Document(text, is_held_out(text, self.held_out_fraction))
+        finally:
+            nulls.tell()
+
+    def tail_fraction(self) -> float | None:
+        return self.held_out_fraction
 
     def fingerprint(self) -> dict[str, Any]:
         files = [_file_state(path) for path in self.paths]
@@ -105,7 +118,7 @@ class HuggingFaceText(TextSource):
         path: Hub name, local folder, or the name of a loader such as "json" with `data_files`.
         name: Configuration of the dataset.
         split: Of which documents are read.
-        column: The one that holds the text.
+        column: Column that holds the text. Rows where it is null are left out.
         streaming: Read from the hub while tokenising instead of downloading first.
         revision: Commit or tag; pin it for runs that must be repeatable.
         held_out_split: A split whose documents are the held-out ones, instead of a fraction.
@@ -155,6 +168,9 @@ class HuggingFaceText(TextSource):
         options = without_removed(redacted(options))  # the text is the same, whoever reads it
         return options | {"files": [_file_state(path) for path in self._local_files()]}
 
+    def tail_fraction(self) -> float | None:
+        return self.held_out_fraction if self.held_out_split is None else None
+
     def _local_files(self) -> list[Path]:
         """The files of a local dataset, as far as they can be told."""
         if self.path not in self.LOADERS:
@@ -162,7 +178,7 @@ class HuggingFaceText(TextSource):
         data_files = self.load_args.get("data_files", [])
         groups = data_files.values() if isinstance(data_files, dict) else [data_files]
         patterns = [pattern for group in groups for pattern in ([group] if isinstance(group, str) else group)]
-        return sorted(Path(name) for pattern in patterns for name in glob(pattern, recursive=True))  # noqa: PTH207
+        return sorted(path for pattern in patterns for path in _matching(pattern))
 
     def _texts(self, split: str) -> Iterator[str]:
         from datasets import load_dataset
@@ -199,20 +215,20 @@ class HuggingFaceText(TextSource):
                 f"text.init_args.column: {self.path!r} has no column {self.column!r}, only {', '.join(columns)}."
                 + did_you_mean(self.column, columns)
             )
+        nulls = Nulls(self.column)
         try:
             for number, row in enumerate(rows):
                 text = row[self.column]
-                if not isinstance(text, str):
+                if not isinstance(text, str | None):
                     raise InputError(
                         f"text.init_args.column: row {number} of {self.path!r} has no text in column {self.column!r}."
                     )
-                if len(text) > MAX_DOCUMENT:
+                if text is not None and len(text) > MAX_DOCUMENT:
                     raise InputError(
                         f"text.init_args.path: row {number} of {self.path!r} has {len(text):,} characters; "
                         f"{MAX_DOCUMENT:,} is the limit."
                     )
-                if text and not text.isspace():
-                    yield text
+                yield from nulls.passing(text)
         except InputError:
             raise
         except MemoryError:
@@ -222,6 +238,8 @@ class HuggingFaceText(TextSource):
             ) from None
         except Exception as error:  # of the network, the file format or the builder
             raise self._load_error(error) from None
+        finally:
+            nulls.tell()
 
     def _load_error(self, error: Exception) -> InputError:
         reason = next(iter(str(error.__cause__ or error).splitlines()), "") or "it is empty"
@@ -249,9 +267,26 @@ def key_of(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _as_typed(separator: str) -> str:
+    r"""A separator with the line ends that a shell leaves as backslash and n; "\newpage" stays as it is."""
+    ends = {"n": "\n", "r": "\r", "t": "\t"}
+    typed = re.sub(r"\\([nrt])(?![A-Za-z])", lambda match: ends[match[1]], separator)
+    return typed.replace("\r\n", "\n").replace("\r", "\n")  # as the text has them
+
+
+def _matching(pattern: str) -> list[Path]:
+    """What a glob matches. Names that are there are taken literally, as far as the first that is not."""
+    path = Path(pattern).expanduser()
+    literal, parts = Path(path.anchor), list(path.relative_to(path.anchor).parts)
+    while parts and os.path.exists(literal / parts[0]):  # noqa: PTH110, which takes names of any length
+        literal /= parts.pop(0)
+    found = glob(os.path.join(escape(str(literal)), *parts), recursive=True)  # noqa: PTH118, PTH207, ** and absolute
+    return [Path(name) for name in found]
+
+
 def _expand(pattern: str) -> list[Path]:
-    names = glob(str(Path(pattern).expanduser()), recursive=True)  # noqa: PTH207, Path.glob takes no absolute pattern
-    found = sorted(Path(name) for name in names if Path(name).is_file())
+    names = _matching(pattern)
+    found = sorted(name for name in names if name.is_file())
     if not found:
         instead = f"; it is a folder, so give '{pattern}/*.jsonl' or the like" if names else ""
         raise InputError(f"text.init_args.paths: {pattern!r} matches no file{instead}.")

@@ -64,12 +64,14 @@ class TokenStore:
         prepend_bos: bool = False,
         max_tokens: int | None = None,
         cache_dir: str | Path | None = None,
+        embeddings: int | None = None,
     ) -> "TokenStore":
         """Open the store of this text, tokenizer and layout; tokenise first if there is none, or a damaged one.
 
         Of several processes one tokenises, and the others wait for it; what one that was killed left behind is removed.
         Documents are joined by the end-of-text token and cut into rows of `context_length`; what does
-        not fill a last row is dropped. With `prepend_bos`, every row starts with the BOS token.
+        not fill a last row is dropped. With `prepend_bos`, every row starts with the BOS token. Where the documents
+        leave nothing to hold out, as a single one does, the last rows are held out, after a gap of one.
 
         Args:
             text: The documents.
@@ -78,24 +80,26 @@ class TokenStore:
             prepend_bos: Start every row with the tokenizer's BOS token.
             max_tokens: Stop once there are so many training tokens; None: take all of the text.
             cache_dir: Where stores are kept; None: `~/.cache/vsae_lightning/tokens`.
+            embeddings: Number of tokens that the language model knows; None: that of the tokenizer.
 
         Raises:
-            InputError: A split without a full row, no BOS or EOS token where one is needed, a tokenizer that fails or
-                multiplies the text, or something else in the store's place.
+            InputError: A split without a full row, a token that the model does not know, no BOS or EOS token where one
+                is needed, a tokenizer that fails or multiplies the text, or something else in the store's place.
         """
         key = store_key(text, tokenizer, context_length, prepend_bos, max_tokens)
         folder = Path(cache_dir or default_cache_dir()) / key
         num_ids = 1 + max(tokenizer.get_vocab().values(), default=0)
         layout = read_layout(folder, context_length, num_ids)
         if layout is None:
-            packer = _Packer(tokenizer, context_length, prepend_bos, num_ids)
+            packer = _Packer(tokenizer, context_length, prepend_bos, num_ids, embeddings or num_ids)
             with _alone(folder):
                 layout = read_layout(folder, context_length, num_ids)
                 if layout is None:  # nobody made it meanwhile
                     if os.path.lexists(folder):
                         require_store(folder)
                         warnings.warn(f"the token store {folder} is damaged; it is made anew.", stacklevel=2)
-                    layout = _write(folder, packer, text.documents(), max_tokens)
+                    layout = _write(folder, packer, text, max_tokens)
+        require_known(layout.largest_id, tokenizer, embeddings or num_ids)
         train, held_out = (_open(folder, split, layout) for split in SPLITS)
         return cls(folder, train, held_out, layout.sha256)
 
@@ -124,20 +128,41 @@ def default_cache_dir() -> Path:
     return Path(base) / "vsae_lightning" / "tokens"
 
 
+def require_known(token: int, tokenizer: "PreTrainedTokenizerFast", embeddings: int) -> None:
+    """Refuse a token of the text that the language model has no embedding for; its tokenizer may have more tokens."""
+    if token >= embeddings:
+        raise InputError(
+            f"the text has the token {tokenizer.convert_ids_to_tokens(token)!r} (id {token}), but the language model "
+            f"knows only ids below {embeddings}; remove it from the text, or give the model its own tokenizer."
+        )
+
+
 class _Packer:
     """Token ids of documents to rows of a fixed length."""
 
     def __init__(
-        self, tokenizer: "PreTrainedTokenizerFast", context_length: int, prepend_bos: bool, num_ids: int
+        self,
+        tokenizer: "PreTrainedTokenizerFast",
+        context_length: int,
+        prepend_bos: bool,
+        num_ids: int,
+        embeddings: int,
     ) -> None:
         if tokenizer.eos_token_id is None:
             raise InputError("the tokenizer has no end-of-text token, which separates documents.")
         if prepend_bos and tokenizer.bos_token_id is None:
             raise InputError("prepend_bos is true, but the tokenizer has no BOS token; set it to false.")
         self.tokenizer = tokenizer
+        self.embeddings = embeddings
         self.context_length = context_length
         self.prefix = [tokenizer.bos_token_id] if prepend_bos else []
         self.dtype = np.dtype(np.uint16 if num_ids <= 2**16 else np.uint32)
+        for token in self.prefix:
+            require_known(token, tokenizer, embeddings)
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what did not fill a row."""
         self.rest = {split: np.empty(0, self.dtype) for split in SPLITS}
 
     def rows(self, documents: list[Document]) -> dict[str, NDArray[np.unsignedinteger[Any]]]:
@@ -160,7 +185,9 @@ class _Packer:
                     f"the tokenizer multiplies text: it makes {len(ids):,} tokens of {len(text):,} characters."
                 )
             split = "held_out" if document.held_out else "train"
-            parts[split].append(np.array([*ids, self.tokenizer.eos_token_id], self.dtype))
+            array = np.array([*ids, self.tokenizer.eos_token_id], self.dtype)
+            require_known(int(array.max()), self.tokenizer, self.embeddings)
+            parts[split].append(array)
         return {split: self._cut(split, np.concatenate(parts[split])) for split in SPLITS}
 
     def _cut(self, split: str, ids: NDArray[np.unsignedinteger[Any]]) -> NDArray[np.unsignedinteger[Any]]:
@@ -191,10 +218,12 @@ def _alone(folder: Path) -> Iterator[None]:
         _remove_empty(new)
 
 
-def _write(folder: Path, packer: _Packer, documents: Iterator[Document], max_tokens: int | None) -> Layout:
+def _write(folder: Path, packer: _Packer, text: TextSource, max_tokens: int | None) -> Layout:
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        counts = _write_rows(temporary, packer, documents, max_tokens)
+        counts = _write_rows(temporary, packer, text.documents(), max_tokens)
+        if 0 in counts.values() and (fraction := text.tail_fraction()) is not None:
+            counts = _hold_out_tail(temporary, packer, text, max_tokens, fraction) or counts
         for split, count in counts.items():
             if count == 0:
                 raise InputError(
@@ -249,6 +278,35 @@ def _write_rows(folder: Path, packer: _Packer, documents: Iterator[Document], ma
             if max_tokens is not None and tokens >= max_tokens:
                 break
     return counts
+
+
+def _hold_out_tail(
+    folder: Path, packer: _Packer, text: TextSource, max_tokens: int | None, fraction: float
+) -> dict[str, int] | None:
+    """Write all documents again, as one text whose last rows are held out; None where they are too few.
+
+    The row between is left out, so that no sentence is in both.
+    """
+    from lightning.pytorch.utilities.rank_zero import rank_zero_info
+
+    length = packer.context_length
+    wanted = None if max_tokens is None else -(-max_tokens // length)
+    extra = 0 if wanted is None else 1 + max(1, round(wanted * fraction / (1 - fraction)))
+    packer.begin()
+    documents = (Document(document.text, held_out=False) for document in text.documents())
+    rows = _write_rows(folder, packer, documents, None if wanted is None else (wanted + extra) * length)["train"]
+    held_out = extra - 1 if wanted is not None and rows == wanted + extra else max(1, round(rows * fraction))
+    train = rows - 1 - held_out
+    if train < 1:
+        return None
+    file = file_of(folder, "train")
+    np.memmap(file, packer.dtype, "r")[(rows - held_out) * length :].tofile(file_of(folder, "held_out"))
+    os.truncate(file, train * length * packer.dtype.itemsize)
+    rank_zero_info(
+        f"the text has too few documents to hold some out: its last {held_out * length:,} tokens are held out instead, "
+        f"after a gap of {length:,}; {train * length:,} are trained on."
+    )
+    return {"train": train, "held_out": held_out}
 
 
 def _batched(documents: Iterable[Document]) -> Iterator[list[Document]]:
