@@ -69,7 +69,7 @@ class LatentsWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        beside = {key: tensor for key, tensor in batch._asdict().items() if key != "activations"}
+        beside = {key: tensor for key, tensor in batch._asdict().items() if key not in ("activations", "left_out")}
         for name, latents in prediction.items():
             if isinstance(latents, SparseLatents):
                 tensors = {"values": latents.values, "indices": latents.indices, **beside}
