@@ -110,6 +110,9 @@ class _HeldOutText:
         """Activations, and their positions in the text."""
         for tokens, positions in self.excerpt.batches(self.data.layout.lm_batch_sequences):
             activations = self.data.model.activations(tokens.to(device))[:, self.excerpt.first_offset :].flatten(0, 1)
+            if self.data.max_norm is not None:
+                kept = activations.float().norm(dim=-1) <= self.data.max_norm
+                activations, positions = activations[kept], positions[kept.cpu().numpy()]
             for first in range(0, len(activations), ROWS):
                 yield activations[first : first + ROWS], positions[first : first + ROWS]
 

@@ -68,7 +68,7 @@ class LatentsWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        beside = {key: tensor for key, tensor in batch._asdict().items() if key != "activations"}
+        beside = {key: tensor for key, tensor in batch._asdict().items() if key not in ("activations", "left_out")}
         for name, latents in prediction.items():
             tensors = {**latents, **beside}
             shard = shard_name(trainer.global_rank, batch_idx)

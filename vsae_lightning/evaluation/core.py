@@ -17,7 +17,7 @@ from vsae_lightning.evaluation.splice import Positions, Splice
 from vsae_lightning.evaluation.subject import Subject
 from vsae_lightning.metrics import (
     L0,
-    ExplainedVariance,
+    ExplainedVariances,
     FeatureDensity,
     MeanActivation,
     ReconstructionCosine,
@@ -28,7 +28,7 @@ from vsae_lightning.metrics import (
 )
 
 CONVENTIONS = {
-    "training": "positions {drop}.. of every sequence are reconstructed, ablated and counted; earlier ones keep their "
+    "training": "positions {drop}.. of every sequence{limit} are reconstructed, ablated and counted; others keep their "
     "activations and are not counted; special tokens are as any other",
     "saebench": "all positions are ablated; reconstructed too, but for special tokens where they are excluded; all are "
     "counted but special tokens (padding, end and beginning of text)",
@@ -43,6 +43,8 @@ PERFORMANCE = {
 
 HEADLINE = (
     "explained_variance",
+    "explained_variance_all_rows",
+    "left_out_fraction",
     "mse",
     "relative_error",
     "cosine",
@@ -61,8 +63,9 @@ class Core(Evaluation):
 
     Two conventions say which positions take part:
 
-    - `training`: the positions that training kept. The first `drop_positions` of a sequence keep their activations
-      in ablation and splice, and count in nothing; a special token counts as any other. What `vsae test` does.
+    - `training`: the positions that training kept. The first `drop_positions` of a sequence, and activations whose
+      norm was too large for training (`data.max_norm_ratio`), keep their activations in ablation and splice, and count
+      in nothing but `explained_variance_all_rows`; a special token counts as any other. What `vsae test` does.
     - `saebench`: what SAEBench does: the reconstruction takes the place of every activation, position 0 too, and
       padding, end-of-text and beginning-of-text tokens count in nothing. Where position 0 is an attention sink of huge
       norm, its reconstruction decides the scores of an autoencoder that never saw it.
@@ -104,7 +107,7 @@ class Core(Evaluation):
             require_at_least(1, **{f"core.{name}": getattr(self, name)})
         if not len(subject.tokens.held_out):
             raise InputError("core: no text is held out, so there is nothing to evaluate on.")
-        reconstruction = _Reconstruction(subject)
+        reconstruction = _Reconstruction(subject, self._max_norm(subject))
         rows = self.sequences(subject, self.n_eval_sparsity_variance_batches)
         for tokens in track(self._batches(subject, rows), self._count(rows), "reconstruction, sparsity"):
             reconstruction.update(tokens, self.positions(subject, tokens))
@@ -112,7 +115,11 @@ class Core(Evaluation):
         losses = self._losses(subject, predicted, reconstruction.mean.compute(), track)
         details = feature_details(subject.autoencoder, reconstruction.features)
         by_definition = {**reconstruction.by_definition(), **losses}
-        stated = CONVENTIONS[self.convention].format(drop=subject.provenance.drop_positions)
+        limit = self._max_norm(subject)
+        stated = CONVENTIONS[self.convention].format(
+            drop=subject.provenance.drop_positions,
+            limit="" if limit is None else f" with a norm of at most {limit:.4g}",
+        )
         histogram = density_histogram(reconstruction.density.compute())
         return Scores(
             {
@@ -127,8 +134,12 @@ class Core(Evaluation):
             },
             details,
             {"positions": stated, "by_definition": by_definition, "log10_density": histogram._asdict()},
-            {name: by_definition[name] for name in HEADLINE},
+            {name: by_definition[name] for name in HEADLINE if name in by_definition},
         )
+
+    def _max_norm(self, subject: Subject) -> float | None:
+        """The largest norm that takes part; None: there is no limit."""
+        return subject.provenance.max_norm if self.convention == "training" else None
 
     def sequences(self, subject: Subject, batches: int) -> Int[Tensor, "sequences position"]:
         """The first held-out sequences, as many as so many batches take, or all there are."""
@@ -151,7 +162,7 @@ class Core(Evaluation):
         self, subject: Subject, rows: Int[Tensor, "sequences position"], mean: Tensor, track: Track
     ) -> dict[str, float]:
         """What `metrics.recovered` says."""
-        splice = Splice(subject.model, ("",), subject.device)
+        splice = Splice(subject.model, ("",), subject.device, self._max_norm(subject))
         at_once = subject.model.sequences_at_once(rows.shape[1])
         for batch in track(self._batches(subject, rows), self._count(rows), "the language model's loss"):
             for tokens in batch.split(at_once):
@@ -183,13 +194,19 @@ def _number(value: float) -> float:
 
 
 class _Reconstruction:
-    """The autoencoder alone, on the activations of counted positions."""
+    """The autoencoder alone, on the activations of counted positions.
 
-    def __init__(self, subject: Subject) -> None:
+    Args:
+        subject: What is evaluated.
+        max_norm: Rows of a larger norm count in `explained_variance_all_rows` alone; None: there is no limit.
+    """
+
+    def __init__(self, subject: Subject, max_norm: float | None) -> None:
         self.subject = subject
+        self.max_norm = max_norm
         autoencoder, device = subject.autoencoder, subject.device
         self.saebench = SAEBenchReconstruction().to(device)
-        self.explained_variance = ExplainedVariance(autoencoder.d_in).to(device)
+        self.explained_variance = ExplainedVariances(autoencoder.d_in).to(device)
         self.cosine = ReconstructionCosine().to(device)
         self.error = ReconstructionError().to(device)
         self.shrinkage = Shrinkage().to(device)
@@ -202,7 +219,15 @@ class _Reconstruction:
     def update(self, tokens: Int[Tensor, "sequences position"], positions: Positions) -> None:
         counted = positions.counted
         x = self.subject.model.activations(tokens)[counted].float()
-        x_hat = torch.cat([self._reconstruct(*part) for part in _parts(x, counted.nonzero()[:, 0])])
+        sequence = counted.nonzero()[:, 0]
+        if self.max_norm is not None:
+            kept = x.norm(dim=-1) <= self.max_norm
+            left_out, x, sequence = x[~kept], x[kept], sequence[kept]
+            if len(left_out):
+                self.explained_variance.update(left_out, self.subject.autoencoder(left_out), left_out=True)
+        if not len(x):
+            return
+        x_hat = torch.cat([self._reconstruct(*part) for part in _parts(x, sequence)])
         for metric in (self.saebench, self.explained_variance, self.cosine, self.error, self.shrinkage):
             metric.update(x, x_hat)
         self.mean.update(x)
@@ -229,7 +254,7 @@ class _Reconstruction:
     def by_definition(self) -> dict[str, float]:
         alive = (self.density.compute() > 0).float().mean()
         values = {
-            "explained_variance": self.explained_variance.compute(),
+            **self.explained_variance.compute(),
             **self.error.compute(),
             "cosine": self.cosine.compute(),
             **self.shrinkage.compute(),

@@ -13,7 +13,7 @@ ROWS = 1024  # with 65,536 latents, a quarter of a GiB for every number per late
 
 
 def held_out_rows(subject: Subject, max_tokens: int, track: Track) -> Iterator[Float[Tensor, "rows d_in"]]:
-    """The activations of the first `max_tokens` held-out tokens, some rows at a time.
+    """The activations of the first `max_tokens` held-out tokens that training would keep, some rows at a time.
 
     Raises:
         InputError: They are not one sequence.
@@ -23,4 +23,5 @@ def held_out_rows(subject: Subject, max_tokens: int, track: Track) -> Iterator[F
         context = subject.provenance.context_length
         raise InputError(f"max_tokens is {max_tokens}; it must be at least one held-out sequence of {context} tokens.")
     for tokens in track(batches, len(batches), "held-out tokens"):
-        yield from subject.activations(tokens).split(ROWS)
+        rows = subject.activations(tokens)
+        yield from rows[subject.kept(rows)].split(ROWS)

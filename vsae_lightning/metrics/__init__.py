@@ -18,6 +18,7 @@ from vsae_lightning.metrics.language_model import (
 from vsae_lightning.metrics.losses import RowMeans
 from vsae_lightning.metrics.reconstruction import (
     ExplainedVariance,
+    ExplainedVariances,
     MeanActivation,
     ReconstructionCosine,
     ReconstructionError,
@@ -30,6 +31,7 @@ __all__ = [
     "L0",
     "DensityHistogram",
     "ExplainedVariance",
+    "ExplainedVariances",
     "FeatureDensity",
     "FeatureRecovery",
     "LanguageModelLosses",

@@ -39,6 +39,49 @@ class ExplainedVariance(Metric):
         return (1 - self.sum_squared_error / total).float()
 
 
+class ExplainedVariances(Metric):
+    """`ExplainedVariance` of the rows that training keeps; and of all rows, where some were left out.
+
+    - `explained_variance`: of the kept rows alone.
+    - `explained_variance_all_rows`, `left_out_fraction`: of kept and left-out rows together, and the share of the
+      latter. Both are there only where a row was left out.
+    """
+
+    higher_is_better = True
+    full_state_update = False
+    count: Tensor
+    sum_x: Tensor
+    sum_squared_norm: Tensor
+    sum_squared_error: Tensor
+
+    def __init__(self, d_in: int) -> None:
+        super().__init__()
+        for name in ("count", "sum_squared_norm", "sum_squared_error"):
+            self.add_state(name, torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("sum_x", torch.zeros(2, d_in, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(
+        self, x: Float[Tensor, "batch d_in"], x_hat: Float[Tensor, "batch d_in"], left_out: bool = False
+    ) -> None:
+        x, x_hat, kind = x.double(), x_hat.double(), int(left_out)
+        self.count[kind] += len(x)
+        self.sum_x[kind] += x.sum(0)
+        self.sum_squared_norm[kind] += x.square().sum()
+        self.sum_squared_error[kind] += (x - x_hat).square().sum()
+
+    def compute(self) -> dict[str, Float[Tensor, ""]]:
+        values = {"explained_variance": self._explained(slice(0, 1))}
+        if self.count[1] > 0:
+            values["explained_variance_all_rows"] = self._explained(slice(0, 2))
+            values["left_out_fraction"] = (self.count[1] / self.count.sum()).float()
+        return values
+
+    def _explained(self, kinds: slice) -> Float[Tensor, ""]:
+        sum_x, count = self.sum_x[kinds].sum(0), self.count[kinds].sum()
+        total = self.sum_squared_norm[kinds].sum() - sum_x.square().sum() / count
+        return (1 - self.sum_squared_error[kinds].sum() / total).float()
+
+
 class ReconstructionCosine(Metric):
     """The mean over rows of <x, x_hat> / (||x|| ||x_hat||)."""
 

@@ -345,6 +345,11 @@ class AutoencoderModule(RankedModule):
             self.held_out.update(rows, self._raw(forward), forward.latents, terms)
         return forward
 
+    def evaluate_left_out(self, activations: Float[Tensor, "batch d_in"]) -> None:
+        """Show the metrics held-out rows that training leaves out; where latents are sharded, all ranks together."""
+        for rows in self._rows_to_evaluate(activations):
+            self.held_out.update_left_out(rows, self._raw(self.forward_pass(self.standardize(rows))))
+
     def reconstruction(self, activations: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_in"]:
         """x_hat of raw activations, in their units and float32; where latents are sharded, all ranks ask together."""
         rows = self._rows_to_evaluate(activations)

@@ -42,6 +42,8 @@ class Member(Protocol):
 
     def evaluation_pass(self, activations: Float[Tensor, "batch d_in"]) -> ForwardPass: ...
 
+    def evaluate_left_out(self, activations: Float[Tensor, "batch d_in"]) -> None: ...
+
     def reconstruction(self, activations: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_in"]: ...
 
 
@@ -123,6 +125,8 @@ class MembersModule(LightningModule, ABC):
         """The passes are for callbacks that hold them against the truth; elsewhere each is dropped at once."""
         passes = {}
         for name, member in self.members().items():
+            if isinstance(batch, HeldOutBatch) and (len(batch.left_out) or member.is_sharded):
+                member.evaluate_left_out(batch.left_out)
             forward = member.evaluation_pass(batch.activations)
             if isinstance(batch, SyntheticBatch) and not member.is_sharded:
                 passes[name] = forward
