@@ -142,7 +142,7 @@ class SparseAutoencoder(Part):
         Raises:
             InputError: x is not of the width `d_in`.
         """
-        return self.encoded(_rows(x, "x", "d_in", self.d_in, self.b_dec.dtype)).latents
+        return self.encoded(self._rows(x)).latents
 
     def reconstruct(self, latents: Latents) -> Float[Tensor, "batch d_in"]:
         return latents.decode(local(self.W_dec)) + local(self.b_dec)
@@ -153,7 +153,7 @@ class SparseAutoencoder(Part):
         Raises:
             InputError: The last dimension of x is not `d_in`.
         """
-        return self.latents(x).dense().reshape(*x.shape[:-1], self.d_sae)
+        return self.latents(self._rows(x)).dense().reshape(*x.shape[:-1], self.d_sae)
 
     def decode(self, latents: Float[Tensor, "*batch d_sae"]) -> Float[Tensor, "*batch d_in"]:
         """The reconstruction from dense latents, in the precision of the weights.
@@ -170,7 +170,7 @@ class SparseAutoencoder(Part):
         Raises:
             InputError: The last dimension of x is not `d_in`.
         """
-        return self.reconstruct(self.latents(x)).reshape(x.shape)
+        return self.reconstruct(self.latents(self._rows(x))).reshape(x.shape)
 
     @torch.no_grad()
     def fold_input_scaling(self, mean: Float[Tensor, " d_in"], scale: Float[Tensor, ""]) -> None:
@@ -217,6 +217,9 @@ class SparseAutoencoder(Part):
             for name, parameter in list(part.named_parameters(recurse=False)):
                 setattr(part, name, shards.distribute(parameter, dims.get(parameter)))
         self.shards = self.sparsifier.shards = shards
+
+    def _rows(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "rows d_in"]:
+        return _rows(x, "x", "d_in", self.d_in, self.b_dec.dtype)
 
     def _center(self) -> Float[Tensor, " d_in"] | None:
         """What is subtracted from every row before it is encoded."""
