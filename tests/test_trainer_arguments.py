@@ -4,6 +4,7 @@ import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -203,6 +204,7 @@ def test_latents_are_predicted_in_python(config: Path, desk: Path) -> None:
     trainer.fit(module, data)
     found = trainer.predict(module, data)
     assert found is not None
-    first = found[0][""]
+    first: Any = found[0]
+    first = first[""]
     assert first["values"].shape == first["indices"].shape
     assert first["values"].shape[-1] == 4

@@ -68,10 +68,11 @@ def save(autoencoder: SparseAutoencoder, folder: str | Path, origin: dict[str, A
     The former has size and SHA-256 of the latter, so that two halves of different exports are never taken for one.
 
     Args:
-        autoencoder: In the units of the raw activations.
+        autoencoder: In the units of the raw activations; it may be compiled.
         folder: Made if there is none.
         origin: What is to be kept of where it comes from, plain values.
     """
+    autoencoder = getattr(autoencoder, "_orig_mod", autoencoder)  # of torch.compile, which renames all weights
     weights = Path(folder) / WEIGHTS_FILE
     with replacing(weights) as temporary:
         save_file({k: v.contiguous() for k, v in autoencoder.state_dict().items()}, temporary)

@@ -20,6 +20,7 @@ from vsae_lightning.errors import InputError, require_at_least
 from vsae_lightning.memory import keep_freed_memory
 from vsae_lightning.modules.announcements import announce
 from vsae_lightning.modules.auxk import auxk_loss
+from vsae_lightning.modules.calibration import CalibratedModule
 from vsae_lightning.modules.finite_steps import FiniteSteps
 from vsae_lightning.modules.forward import (
     BatchMeans,
@@ -35,7 +36,6 @@ from vsae_lightning.modules.held_out import HeldOutMetrics
 from vsae_lightning.modules.hyperparameters import save_plain_hyperparameters
 from vsae_lightning.modules.noise import standard_normal
 from vsae_lightning.modules.optimizers import OnePass, make_optimizer, make_schedule
-from vsae_lightning.modules.ranks import RankedModule
 from vsae_lightning.modules.resampling import resample_dead_
 from vsae_lightning.modules.terms import LossTerms
 from vsae_lightning.modules.usage import FeatureUsage
@@ -47,7 +47,7 @@ Decoder = Literal["unit", "free"]
 BiasInit = Literal["geometric_median", "zero"]
 
 
-class AutoencoderModule(RankedModule):
+class AutoencoderModule(CalibratedModule):
     """Trains one autoencoder on a stream of activations.
 
     The autoencoder sees `input_scale * (x - input_mean)`; both are taken from the data module when
@@ -237,6 +237,7 @@ class AutoencoderModule(RankedModule):
 
     def training_pass(self, batch: ActivationBatch) -> TrainingPass:
         """Loss and statistics of one batch; updates the feature usage and whatever else training observes."""
+        self.keep_for_calibration(batch)
         batch = self._batch_of_all_latents(batch)
         x = self.standardize(batch.activations)
         draw = Draw(self.global_step, len(batch.lanes), self.draw_noise(len(x), batch.first_row, batch.lanes))
@@ -356,6 +357,7 @@ class AutoencoderModule(RankedModule):
         return [self._raw(self.forward_pass(self.standardize(part))) for part in rows][self.autoencoder.shards.rank]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
         checkpoint["autoencoder"] = self.autoencoder.config()
         checkpoint["tokens_seen"] = self.tokens_seen
         checkpoint["skipped_steps"] = self.finite_steps.skipped

@@ -53,12 +53,16 @@ class HeldOutMetrics(nn.Module):
         """Take in rows that training leaves out: they count in `explained_variance_all_rows` alone."""
         self.explained_variance.update(x, x_hat, left_out=True)
 
-    def compute(self) -> dict[str, Tensor]:
-        """Every metric over what was taken in, on all ranks; and start anew."""
+    def compute(self, target_l0: int | None = None) -> dict[str, Tensor]:
+        """Every metric over what was taken in, on all ranks; and start anew.
+
+        With a target, `l0_off_target` is L0 / target - 1.
+        """
         density = self.density.compute()
         alive = (density > 0).float().mean()
         values = {**self.explained_variance.compute(), "cosine": self.cosine.compute(), "l0": self.l0.compute()}
         values |= {**self.error.compute(), **self.shrinkage.compute(), **self.losses.compute()}
+        values |= {} if target_l0 is None else {"l0_off_target": values["l0"] / target_l0 - 1}
         values |= {"dead_fraction": 1 - alive, "alive_fraction": alive}
         self.log10_density = density_histogram(density)
         for metric in self.children():

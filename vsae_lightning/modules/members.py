@@ -7,6 +7,8 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Float
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -20,6 +22,8 @@ from vsae_lightning.modules.held_out import HeldOutMetrics
 from vsae_lightning.modules.usage import FeatureUsage
 from vsae_lightning.trust import trusted_packages, walled
 from vsae_lightning.trusted_specs import require_trusted_module
+
+L0_TOLERANCE = 0.05
 
 Loaded = TypeVar("Loaded", bound=LightningModule)
 
@@ -39,6 +43,8 @@ class Member(Protocol):
     def is_sharded(self) -> bool: ...
 
     def standardize(self, activations: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_in"]: ...
+
+    def calibrate(self) -> None: ...
 
     def evaluation_pass(self, activations: Float[Tensor, "batch d_in"]) -> ForwardPass: ...
 
@@ -134,4 +140,22 @@ class MembersModule(LightningModule, ABC):
 
     def _log_held_out(self, stage: str) -> None:
         for name, member in self.members().items():
-            self.log_dict({log_key(stage, name, key): value for key, value in member.held_out.compute().items()})
+            target = member.autoencoder.sparsifier.target_l0(None)
+            values = member.held_out.compute(target)
+            self.log_dict({log_key(stage, name, key): value for key, value in values.items()})
+            if target is not None and self._is_last_word:
+                warn_off_target(name, float(values["l0"]), target)
+
+    @property
+    def _is_last_word(self) -> bool:
+        """Whether no later validation of this run replaces the present one."""
+        return self.trainer.state.fn != TrainerFn.FITTING or self.trainer.global_step == self.trainer.max_steps
+
+
+def warn_off_target(member: str, l0: float, target: int) -> None:
+    """Warn where the held-out L0 is more than 5 % off its target: metrics are then those of another sparsity."""
+    if abs(l0 / target - 1) > L0_TOLERANCE:
+        name = f"{member}: " if member else ""
+        rank_zero_warn(
+            f"{name}The held-out L0 is {l0:.1f}, {l0 / target - 1:+.0%} from k, {target}: compare with runs of that L0."
+        )
