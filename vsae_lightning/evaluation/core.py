@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vsae_lightning.autoencoders.variational import Select
 from vsae_lightning.errors import InputError, require_at_least
 from vsae_lightning.evaluation.core_features import UNDEFINED, FeatureCounts, feature_details, summary
 from vsae_lightning.evaluation.evaluation import Evaluation, Scores, Track
-from vsae_lightning.evaluation.held_out import ROWS
+from vsae_lightning.evaluation.held_out import ROWS, fitted_readings
 from vsae_lightning.evaluation.splice import Positions, Splice
 from vsae_lightning.evaluation.subject import Subject
 from vsae_lightning.metrics import (
@@ -26,6 +27,7 @@ from vsae_lightning.metrics import (
     Shrinkage,
     density_histogram,
 )
+from vsae_lightning.readings import Readings
 
 CONVENTIONS = {
     "training": "positions {drop}.. of every sequence are reconstructed, ablated and counted; earlier ones keep their "
@@ -43,11 +45,14 @@ PERFORMANCE = {
 
 HEADLINE = (
     "explained_variance",
+    "explained_variance_recalibrated",
+    "explained_variance_sampled",
     "mse",
     "relative_error",
     "cosine",
     "l2_ratio",
     "l0",
+    "l0_off_target",
     "alive_fraction",
     "ce_loss_score",
     "ce_loss_score_mean_ablation",
@@ -67,6 +72,10 @@ class Core(Evaluation):
       padding, end-of-text and beginning-of-text tokens count in nothing. Where position 0 is an attention sink of huge
       norm, its reconstruction decides the scores of an autoencoder that never saw it.
 
+    `explained_variance` is of the reconstruction at the posterior mean. `explained_variance_recalibrated` is of that
+    reconstruction after one scale and one offset, fitted to training rows; `explained_variance_sampled` is of the mean
+    of 16 samples (see `Readings`). `l0_off_target` is L0 / k - 1.
+
     In SAEBench's schema are the values of SAEBench's formulas, some of which are not what they are named after
     (`metrics.SAEBenchReconstruction`). What the names mean is in `eval_result_unstructured` under `by_definition`,
     and in the summary. Tokens are the first held-out ones, in order; both parts begin with the first.
@@ -78,6 +87,8 @@ class Core(Evaluation):
         exclude_special_tokens_from_reconstruction: Special tokens keep their activations where others are
             reconstructed.
         convention: Which positions take part, "training" or "saebench".
+        select: For `explained_variance_sampled`: whether latents are selected by the sample or by the mean, as in
+            training; where the posterior is diagonal.
     """
 
     type_id: ClassVar[str] = "core"
@@ -87,6 +98,7 @@ class Core(Evaluation):
     n_eval_sparsity_variance_batches: int = 200
     exclude_special_tokens_from_reconstruction: bool = False
     convention: Literal["training", "saebench"] = "training"
+    select: Select = "sample"
 
     def settings(self, subject: Subject) -> dict[str, Any]:
         computed = ("kl", "ce_loss", "l2_norms", "sparsity_metrics", "variance_metrics")
@@ -104,7 +116,7 @@ class Core(Evaluation):
             require_at_least(1, **{f"core.{name}": getattr(self, name)})
         if not len(subject.tokens.held_out):
             raise InputError("core: no text is held out, so there is nothing to evaluate on.")
-        reconstruction = _Reconstruction(subject)
+        reconstruction = _Reconstruction(subject, fitted_readings(subject, self.select, track))
         rows = self.sequences(subject, self.n_eval_sparsity_variance_batches)
         for tokens in track(self._batches(subject, rows), self._count(rows), "reconstruction, sparsity"):
             reconstruction.update(tokens, self.positions(subject, tokens))
@@ -112,6 +124,8 @@ class Core(Evaluation):
         losses = self._losses(subject, predicted, reconstruction.mean.compute(), track)
         details = feature_details(subject.autoencoder, reconstruction.features)
         by_definition = {**reconstruction.by_definition(), **losses}
+        if (target := subject.autoencoder.sparsifier.target_l0(None)) is not None:
+            by_definition["l0_off_target"] = by_definition["l0"] / target - 1
         stated = CONVENTIONS[self.convention].format(drop=subject.provenance.drop_positions)
         histogram = density_histogram(reconstruction.density.compute())
         return Scores(
@@ -127,7 +141,7 @@ class Core(Evaluation):
             },
             details,
             {"positions": stated, "by_definition": by_definition, "log10_density": histogram._asdict()},
-            {name: by_definition[name] for name in HEADLINE},
+            {name: by_definition[name] for name in HEADLINE if name in by_definition},
         )
 
     def sequences(self, subject: Subject, batches: int) -> Int[Tensor, "sequences position"]:
@@ -185,8 +199,9 @@ def _number(value: float) -> float:
 class _Reconstruction:
     """The autoencoder alone, on the activations of counted positions."""
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: Subject, readings: Readings) -> None:
         self.subject = subject
+        self.readings = readings
         autoencoder, device = subject.autoencoder, subject.device
         self.saebench = SAEBenchReconstruction().to(device)
         self.explained_variance = ExplainedVariance(autoencoder.d_in).to(device)
@@ -205,6 +220,7 @@ class _Reconstruction:
         x_hat = torch.cat([self._reconstruct(*part) for part in _parts(x, counted.nonzero()[:, 0])])
         for metric in (self.saebench, self.explained_variance, self.cosine, self.error, self.shrinkage):
             metric.update(x, x_hat)
+        self.readings.update(x, x_hat)
         self.mean.update(x)
 
     def _reconstruct(self, x: Float[Tensor, "rows d_in"], sequence: Int[Tensor, " rows"]) -> Tensor:
@@ -233,6 +249,7 @@ class _Reconstruction:
             **self.error.compute(),
             "cosine": self.cosine.compute(),
             **self.shrinkage.compute(),
+            **self.readings.compute(),
             "l0": self.l0.compute(),
             "alive_fraction": alive,
         }

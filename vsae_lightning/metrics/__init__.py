@@ -19,6 +19,7 @@ from vsae_lightning.metrics.losses import RowMeans
 from vsae_lightning.metrics.reconstruction import (
     ExplainedVariance,
     MeanActivation,
+    Recalibration,
     ReconstructionCosine,
     ReconstructionError,
     Shrinkage,
@@ -37,6 +38,7 @@ __all__ = [
     "Matching",
     "MeanActivation",
     "MeanKL",
+    "Recalibration",
     "ReconstructionCosine",
     "ReconstructionError",
     "RowMeans",
