@@ -73,6 +73,8 @@ class FeatureExamples(Callback):
         has_text = hasattr(getattr(trainer, "datamodule", None), "held_out_tokens")
         if not is_due(trainer, batch_idx, self.every_n_steps) or not has_text:
             return
+        for member in members.values():
+            member.calibrate()  # all ranks together
         if not trainer.is_global_zero and not any(member.is_sharded for member in members.values()):
             return
         text = _HeldOutText.of(cast("ActivationDataModule", cast("Any", trainer).datamodule), self.max_tokens)

@@ -49,12 +49,16 @@ class HeldOutMetrics(nn.Module):
         self.density.update(latents.firing_counts(), len(x))
         self.losses.update({name: x for name, x in terms.named().items() if isinstance(x, Tensor)}, len(x))
 
-    def compute(self) -> dict[str, Tensor]:
-        """Every metric over what was taken in, on all ranks; and start anew."""
+    def compute(self, target_l0: int | None = None) -> dict[str, Tensor]:
+        """Every metric over what was taken in, on all ranks; and start anew.
+
+        With a target, `l0_off_target` is L0 / target - 1.
+        """
         density = self.density.compute()
         alive = (density > 0).float().mean()
         values = {name: getattr(self, name).compute() for name in ("explained_variance", "cosine", "l0")}
         values |= {**self.error.compute(), **self.shrinkage.compute(), **self.losses.compute()}
+        values |= {} if target_l0 is None else {"l0_off_target": values["l0"] / target_l0 - 1}
         values |= {"dead_fraction": 1 - alive, "alive_fraction": alive}
         self.log10_density = density_histogram(density)
         for metric in self.children():
