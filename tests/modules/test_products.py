@@ -57,7 +57,7 @@ def module_of(build: Build, posterior: str, prior: str | None, k: dict[str, int]
     if prior is None:
         return vl.VSAE(D_IN, D_SAE, sparsifier, kl_weight=0.0, gate_kl_weight=0.01 * bool(k), **options)
     made = PRIORS[prior]()
-    kl_on = "all" if prior in ("slab", "correlated") else "selected"
+    kl_on: Any = "all" if prior in ("slab", "correlated") else "selected"
     return vl.VSAE(D_IN, D_SAE, sparsifier, prior=made, kl_weight=0.01, kl_on=kl_on, kl_warmup_steps=4, **options)
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
@@ -28,7 +28,7 @@ from vsae_lightning.data.statistics import (
     input_statistics,
     norm_statistics,
 )
-from vsae_lightning.data.stream import ActivationStream, Sequences, StreamLayout
+from vsae_lightning.data.stream import ActivationStream, Sequences, StreamLayout, spread
 from vsae_lightning.data.text import BundledText, TextSource
 from vsae_lightning.data.tokens import TokenStore, store_key
 from vsae_lightning.errors import InputError, require_at_least
@@ -212,6 +212,12 @@ class ActivationDataModule(LightningDataModule):
         at_once = self.model.sequences_at_once(self.context_length)
         sequences = self.tokens.held_out[: max(max_tokens // self.context_length, self.lanes)]
         return self._in_order(sequences, min(at_once, self.layout.lm_batch_sequences)).tokens()
+
+    def training_rows(self, rows: int) -> Iterator[Float[Tensor, "_ d_in"]]:
+        """This rank's share of at least so many training rows, evenly spread over the text; no step is consumed."""
+        assert self.tokens is not None
+        sequences = spread(self.tokens.train, rows, self.layout.drop_positions, least=self.lanes)
+        return (batch.activations.float() for batch in self._in_order(sequences))
 
     def input_statistics(self) -> InputScaling:
         """The scaling of the activations, estimated on the first block; equal on all ranks."""

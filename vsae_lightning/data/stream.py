@@ -306,3 +306,10 @@ def sequences_not_finite(
 
 def token_tensor(sequences: Sequences, chunk: Int[Tensor, " sequences"]) -> Int[Tensor, "sequences position"]:
     return torch.from_numpy(sequences[chunk.numpy()].astype(np.int64))
+
+
+def spread(sequences: Sequences, rows: int, drop_positions: int, least: int = 1) -> Sequences:
+    """As many sequences as have so many rows, `least` at least, evenly spread over the text."""
+    per_sequence = max(1, sequences.shape[1] - drop_positions)
+    wanted = min(len(sequences), max(-(-rows // per_sequence), least))
+    return sequences[:: max(1, len(sequences) // max(1, wanted))][:wanted]

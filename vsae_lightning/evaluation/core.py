@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vsae_lightning.autoencoders.variational import Select
 from vsae_lightning.errors import InputError, require_at_least
 from vsae_lightning.evaluation.core_features import UNDEFINED, FeatureCounts, feature_details, summary
 from vsae_lightning.evaluation.evaluation import Evaluation, Scores, Track
-from vsae_lightning.evaluation.held_out import ROWS
+from vsae_lightning.evaluation.held_out import ROWS, fitted_readings
 from vsae_lightning.evaluation.splice import Positions, Splice
 from vsae_lightning.evaluation.subject import Subject
 from vsae_lightning.metrics import (
@@ -26,6 +27,7 @@ from vsae_lightning.metrics import (
     Shrinkage,
     density_histogram,
 )
+from vsae_lightning.readings import Readings
 
 CONVENTIONS = {
     "training": "positions {drop}.. of every sequence{limit} are reconstructed, ablated and counted; others keep their "
@@ -45,11 +47,14 @@ HEADLINE = (
     "explained_variance",
     "explained_variance_all_rows",
     "left_out_fraction",
+    "explained_variance_recalibrated",
+    "explained_variance_sampled",
     "mse",
     "relative_error",
     "cosine",
     "l2_ratio",
     "l0",
+    "l0_off_target",
     "alive_fraction",
     "ce_loss_score",
     "ce_loss_score_mean_ablation",
@@ -70,6 +75,10 @@ class Core(Evaluation):
       padding, end-of-text and beginning-of-text tokens count in nothing. Where position 0 is an attention sink of huge
       norm, its reconstruction decides the scores of an autoencoder that never saw it.
 
+    `explained_variance` is of the reconstruction at the posterior mean. `explained_variance_recalibrated` is of that
+    reconstruction after one scale and one offset, fitted to training rows; `explained_variance_sampled` is of the mean
+    of 16 samples (see `Readings`). `l0_off_target` is L0 / k - 1.
+
     In SAEBench's schema are the values of SAEBench's formulas, some of which are not what they are named after
     (`metrics.SAEBenchReconstruction`). What the names mean is in `eval_result_unstructured` under `by_definition`,
     and in the summary. Tokens are the first held-out ones, in order; both parts begin with the first.
@@ -81,6 +90,8 @@ class Core(Evaluation):
         exclude_special_tokens_from_reconstruction: Special tokens keep their activations where others are
             reconstructed.
         convention: Which positions take part, "training" or "saebench".
+        select: For `explained_variance_sampled`: whether latents are selected by the sample or by the mean, as in
+            training; where the posterior is diagonal.
     """
 
     type_id: ClassVar[str] = "core"
@@ -90,6 +101,7 @@ class Core(Evaluation):
     n_eval_sparsity_variance_batches: int = 200
     exclude_special_tokens_from_reconstruction: bool = False
     convention: Literal["training", "saebench"] = "training"
+    select: Select = "sample"
 
     def settings(self, subject: Subject) -> dict[str, Any]:
         computed = ("kl", "ce_loss", "l2_norms", "sparsity_metrics", "variance_metrics")
@@ -107,7 +119,8 @@ class Core(Evaluation):
             require_at_least(1, **{f"core.{name}": getattr(self, name)})
         if not len(subject.tokens.held_out):
             raise InputError("core: no text is held out, so there is nothing to evaluate on.")
-        reconstruction = _Reconstruction(subject, self._max_norm(subject))
+        readings = fitted_readings(subject, self.select, track)
+        reconstruction = _Reconstruction(subject, self._max_norm(subject), readings)
         rows = self.sequences(subject, self.n_eval_sparsity_variance_batches)
         for tokens in track(self._batches(subject, rows), self._count(rows), "reconstruction, sparsity"):
             reconstruction.update(tokens, self.positions(subject, tokens))
@@ -115,6 +128,8 @@ class Core(Evaluation):
         losses = self._losses(subject, predicted, reconstruction.mean.compute(), track)
         details = feature_details(subject.autoencoder, reconstruction.features)
         by_definition = {**reconstruction.by_definition(), **losses}
+        if (target := subject.autoencoder.sparsifier.target_l0(None)) is not None:
+            by_definition["l0_off_target"] = by_definition["l0"] / target - 1
         limit = self._max_norm(subject)
         stated = CONVENTIONS[self.convention].format(
             drop=subject.provenance.drop_positions,
@@ -199,11 +214,13 @@ class _Reconstruction:
     Args:
         subject: What is evaluated.
         max_norm: Rows of a larger norm count in `explained_variance_all_rows` alone; None: there is no limit.
+        readings: Further ways in which the autoencoder is read, fitted to training rows.
     """
 
-    def __init__(self, subject: Subject, max_norm: float | None) -> None:
+    def __init__(self, subject: Subject, max_norm: float | None, readings: Readings) -> None:
         self.subject = subject
         self.max_norm = max_norm
+        self.readings = readings
         autoencoder, device = subject.autoencoder, subject.device
         self.saebench = SAEBenchReconstruction().to(device)
         self.explained_variance = ExplainedVariances(autoencoder.d_in).to(device)
@@ -230,6 +247,7 @@ class _Reconstruction:
         x_hat = torch.cat([self._reconstruct(*part) for part in _parts(x, sequence)])
         for metric in (self.saebench, self.explained_variance, self.cosine, self.error, self.shrinkage):
             metric.update(x, x_hat)
+        self.readings.update(x, x_hat)
         self.mean.update(x)
 
     def _reconstruct(self, x: Float[Tensor, "rows d_in"], sequence: Int[Tensor, " rows"]) -> Tensor:
@@ -258,6 +276,7 @@ class _Reconstruction:
             **self.error.compute(),
             "cosine": self.cosine.compute(),
             **self.shrinkage.compute(),
+            **self.readings.compute(),
             "l0": self.l0.compute(),
             "alive_fraction": alive,
         }

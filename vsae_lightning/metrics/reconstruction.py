@@ -166,6 +166,43 @@ class Shrinkage(Metric):
         return {name: value.float() for name, value in values.items()}
 
 
+class Recalibration(Metric):
+    """The scale a (a number) and offset c (a vector) that minimise sum ||x - (a x_hat + c)||^2, in closed form.
+
+    a = E<x - E x, x_hat - E x_hat> / E||x_hat - E x_hat||^2 and c = E x - a E x_hat. It is the mean reading
+    a (x_hat - b_dec) + b of an autoencoder, with b = c + a b_dec. Accumulated in float64.
+    """
+
+    full_state_update = False
+    count: Tensor
+    sum_x: Tensor
+    sum_x_hat: Tensor
+    sum_product: Tensor
+    sum_squared_norm_hat: Tensor
+
+    def __init__(self, d_in: int) -> None:
+        super().__init__()
+        for name in ("count", "sum_product", "sum_squared_norm_hat"):
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        for name in ("sum_x", "sum_x_hat"):
+            self.add_state(name, torch.zeros(d_in, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, x: Float[Tensor, "batch d_in"], x_hat: Float[Tensor, "batch d_in"]) -> None:
+        x, x_hat = x.double(), x_hat.double()
+        self.count += len(x)
+        self.sum_x += x.sum(0)
+        self.sum_x_hat += x_hat.sum(0)
+        self.sum_product += (x * x_hat).sum()
+        self.sum_squared_norm_hat += x_hat.square().sum()
+
+    def compute(self) -> tuple[Float[Tensor, ""], Float[Tensor, " d_in"]]:
+        mean, mean_hat = self.sum_x / self.count, self.sum_x_hat / self.count
+        covariance = self.sum_product / self.count - mean @ mean_hat
+        variance = self.sum_squared_norm_hat / self.count - mean_hat @ mean_hat
+        scale = torch.where(variance > 0, covariance / variance, 1.0)  # of a constant x_hat any scale is as good
+        return scale.float(), (mean - scale * mean_hat).float()
+
+
 class MeanActivation(Metric):
     """The mean over rows of x."""
 

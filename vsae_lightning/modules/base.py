@@ -16,7 +16,7 @@ from vsae_lightning.autoencoders.geometry import geometric_median, normalize_row
 from vsae_lightning.autoencoders.precision import squared_error
 from vsae_lightning.autoencoders.sharding import Shards, local
 from vsae_lightning.batches import ActivationBatch
-from vsae_lightning.errors import InputError, require_at_least
+from vsae_lightning.errors import require_at_least
 from vsae_lightning.memory import keep_freed_memory
 from vsae_lightning.modules.announcements import announce
 from vsae_lightning.modules.auxk import auxk_loss
@@ -31,7 +31,7 @@ from vsae_lightning.modules.forward import (
     batch_means,
     batch_spread,
 )
-from vsae_lightning.modules.gate_kl import gate_kl, usage
+from vsae_lightning.modules.gate_kl import gate_kl, refuse_gate_kl, usage
 from vsae_lightning.modules.held_out import HeldOutMetrics
 from vsae_lightning.modules.hyperparameters import save_plain_hyperparameters
 from vsae_lightning.modules.noise import standard_normal
@@ -40,6 +40,7 @@ from vsae_lightning.modules.resampling import resample_dead_
 from vsae_lightning.modules.terms import LossTerms
 from vsae_lightning.modules.usage import FeatureUsage
 from vsae_lightning.modules.warmup import linear_warmup
+from vsae_lightning.readings import Readings
 from vsae_lightning.seeding import generator
 
 Encoder = Literal["free", "aligned"]
@@ -84,7 +85,7 @@ class AutoencoderModule(CalibratedModule):
             dead_after_tokens=dead_after_tokens,
             resample_every_steps=1 if resample_every_steps is None else resample_every_steps,
         )
-        self._refuse_gate_kl(autoencoder, gate_kl_weight)
+        refuse_gate_kl(autoencoder, gate_kl_weight)
         save_plain_hyperparameters(self, ignore=["autoencoder"])
         self.autoencoder = autoencoder
         self.sparsity_weight = sparsity_weight
@@ -343,18 +344,23 @@ class AutoencoderModule(CalibratedModule):
         for rows in self._rows_to_evaluate(activations):
             forward = self.forward_pass(self.standardize(rows))
             terms = self.terms(forward, max(self.global_step, self.loaded_step))
-            self.held_out.update(rows, self._raw(forward), forward.latents, terms)
+            self.held_out.update(rows, self.in_raw_units(forward.x_hat), forward.latents, terms)
         return forward
 
     def evaluate_left_out(self, activations: Float[Tensor, "batch d_in"]) -> None:
         """Show the metrics held-out rows that training leaves out; where latents are sharded, all ranks together."""
         for rows in self._rows_to_evaluate(activations):
-            self.held_out.update_left_out(rows, self._raw(self.forward_pass(self.standardize(rows))))
+            self.held_out.update_left_out(rows, self.in_raw_units(self.forward_pass(self.standardize(rows)).x_hat))
 
     def reconstruction(self, activations: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_in"]:
         """x_hat of raw activations, in their units and float32; where latents are sharded, all ranks ask together."""
         rows = self._rows_to_evaluate(activations)
-        return [self._raw(self.forward_pass(self.standardize(part))) for part in rows][self.autoencoder.shards.rank]
+        forwards = [self.forward_pass(self.standardize(part)) for part in rows]
+        return self.in_raw_units(forwards[self.autoencoder.shards.rank].x_hat)
+
+    def readings(self) -> Readings:
+        """The further ways in which a test reads this model."""
+        return Readings(self.autoencoder, self.input_mean, self.input_scale)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
@@ -368,19 +374,9 @@ class AutoencoderModule(CalibratedModule):
         self.autoencoder.seed = checkpoint["autoencoder"]["init_args"]["seed"]  # the noise goes on as it was
         self.loaded_step = checkpoint["global_step"]
 
-    def _raw(self, forward: ForwardPass) -> Float[Tensor, "batch d_in"]:
-        return forward.x_hat.float() / self.input_scale + self.input_mean
-
-    @staticmethod
-    def _refuse_gate_kl(autoencoder: SparseAutoencoder, weight: float) -> None:
-        sparsifier, name = autoencoder.sparsifier, type(autoencoder.sparsifier).__name__
-        if weight and (sparsifier.target_l0(None) is None or not sparsifier.has_gate):
-            raise InputError(
-                f"gate_kl_weight is {weight}, but this {name} does not aim at a number of latents by value: use "
-                "TopK (by: value), BatchTopK or ProbabilisticTopK, or set it to 0."
-            )
-        if weight and sparsifier.target_l0(None) == autoencoder.d_sae:
-            raise InputError(f"gate_kl_weight is {weight}, but {name} has k = d_sae: every latent is always on.")
+    def in_raw_units(self, x_hat: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_in"]:
+        """A reconstruction in scaled units in those of the raw activations, and float32."""
+        return x_hat.float() / self.input_scale + self.input_mean
 
     def _gate(self, encoded: Encoded, draw: Draw | None) -> Gate | None:
         """What the gate KL needs to know of the sparsifier; None without one."""

@@ -20,6 +20,7 @@ from vsae_lightning.log_keys import is_logged, log_key
 from vsae_lightning.modules.forward import ForwardPass
 from vsae_lightning.modules.held_out import HeldOutMetrics
 from vsae_lightning.modules.usage import FeatureUsage
+from vsae_lightning.readings import READING_ROWS, Readings
 from vsae_lightning.trust import trusted_packages, walled
 from vsae_lightning.trusted_specs import require_trusted_module
 
@@ -44,7 +45,11 @@ class Member(Protocol):
 
     def standardize(self, activations: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_in"]: ...
 
+    def in_raw_units(self, x_hat: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_in"]: ...
+
     def calibrate(self) -> None: ...
+
+    def readings(self) -> Readings: ...
 
     def evaluation_pass(self, activations: Float[Tensor, "batch d_in"]) -> ForwardPass: ...
 
@@ -55,6 +60,10 @@ class Member(Protocol):
 
 class MembersModule(LightningModule, ABC):
     """Validates, tests and predicts with each of its members; logs `stage/metric`, or `stage/NAME/metric`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._readings: dict[str, Readings] = {}
 
     @classmethod
     def load_from_checkpoint(
@@ -111,11 +120,29 @@ class MembersModule(LightningModule, ABC):
     def on_validation_epoch_end(self) -> None:
         self._log_held_out("val")
 
+    def on_test_start(self) -> None:
+        """Fit the further readings on training rows, where the data module has some."""
+        training_rows = getattr(getattr(self.trainer, "datamodule", None), "training_rows", None)
+        self._readings = {}
+        if training_rows is None:
+            return
+        unsharded = {name: member for name, member in self.members().items() if not member.is_sharded}
+        readings = {name: member.readings() for name, member in unsharded.items()}
+        for x in training_rows(READING_ROWS) if readings else ():
+            with self.trainer.precision_plugin.forward_context():
+                for name, reading in readings.items():
+                    reading.take(x, unsharded[name].reconstruction(x))
+        for reading in readings.values():
+            reading.fit()
+        self._readings = readings
+
     def test_step(self, batch: HeldOutBatch | SyntheticBatch, batch_idx: int) -> dict[str, ForwardPass]:
         return self._evaluate(batch)
 
     def on_test_epoch_end(self) -> None:
         self._log_held_out("test")
+        for name, reading in self._readings.items():
+            self.log_dict({log_key("test", name, key): value for key, value in reading.compute().items()})
 
     def predict_step(self, batch: HeldOutBatch | SyntheticBatch, batch_idx: int) -> dict[str, dict[str, Tensor]]:
         """The latents of every member (one alone is the member ''), as tensors, which a Trainer can collect.
@@ -134,6 +161,8 @@ class MembersModule(LightningModule, ABC):
             if isinstance(batch, HeldOutBatch) and (len(batch.left_out) or member.is_sharded):
                 member.evaluate_left_out(batch.left_out)
             forward = member.evaluation_pass(batch.activations)
+            if self.trainer.testing and name in self._readings:
+                self._readings[name].update(batch.activations, member.in_raw_units(forward.x_hat))
             if isinstance(batch, SyntheticBatch) and not member.is_sharded:
                 passes[name] = forward
         return passes
