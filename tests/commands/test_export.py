@@ -16,7 +16,9 @@ from hub_server import hub_server
 from refusals import listing
 from vsae_lightning.cli import main
 from vsae_lightning.commands.subjects import open_subject
+from vsae_lightning.interop.model_card import model_card
 from vsae_lightning.loading import origin_of
+from vsae_lightning.origin import Origin
 
 FORMATS = {
     "saelens": {"cfg.json", "sae_weights.safetensors"},
@@ -93,9 +95,26 @@ def test_the_card_says_what_it_is_and_how_to_load_it(run: Path, desk: Path) -> N
     }
     assert "# TopK variational sparse autoencoder of EleutherAI/pythia-70m, blocks.1.hook_resid_post" in text
     assert "| k | 6 |" in text
+    assert "| tokens trained | 768 |\n| batch size | 64 |\n| learning rate | 0.003 (Adam) |" in text
     assert "| val/explained_variance | " in text
     for line in ('vl.load("FOLDER")', 'SAE.load_from_disk("FOLDER")', 'load_dictionary("OTHER", device="cpu")'):
         assert line in text
+
+
+def test_the_card_of_a_member_has_its_own_learning_rate() -> None:
+    optimizer = {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.0005}}
+    members = {"a": {"init_args": {"optimizer": optimizer}}, "b": {"init_args": {}}}
+    training = {
+        "trainer": {"max_steps": 100, "accumulate_grad_batches": 2},
+        "data": {"init_args": {"batch_size": 512}},
+        "model": {"init_args": {"members": members}},
+    }
+    autoencoder, origin = vl.SparseAutoencoder(4, 64, vl.TopK(2)), Origin({}, training, {}, {})
+    for member, rate in (("a", "0.0005 (AdamW)"), ("b", "0.0032 (Adam, the default)")):  # 2e-4 * sqrt(2^14 / 2^6)
+        card = model_card(autoencoder, origin, "safetensors", member=member)
+        assert "| tokens trained | 102,400 |\n| batch size | 512 |" in card
+        assert f"| learning rate | {rate} |" in card
+    assert "tokens trained" not in model_card(autoencoder, Origin({}, {}, {}, {}), "safetensors")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The data of the first page, against the files of the run and against a recount."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,19 @@ def test_numbers_of_commands_say_of_which(run: Path, page: dict[str, Any]) -> No
     assert of_fit["explained_variance"] == logged["val/explained_variance"]
     assert of_fit["alive_fraction"] == 1 - logged["val/dead_fraction"]
     assert {number["source"] for number in page["numbers"]} >= {"this report", "vsae fit, the validation split"}
+
+
+def test_an_l0_off_its_target_is_warned_of(run: Path, page: dict[str, Any], tmp_path: Path) -> None:
+    assert page["warnings"] == []
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("report*", "evaluation"))
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["model"]["init_args"]["sparsifier"]["init_args"]["k"] = 12  # as if half of the latents were lost
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config))
+    warned = overview(observed(tmp_path / "run"), tmp_path / "run", None, None, None, "vsae analyze RUN")["warnings"]
+    assert warned == [
+        "warning: run: held-out L0 is 6.0, 50% below k = 12; compare its other numbers with those of an autoencoder "
+        "of equal L0"
+    ]
 
 
 def test_curves_are_those_of_the_training(run: Path, page: dict[str, Any]) -> None:

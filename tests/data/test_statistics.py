@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vsae_lightning.data.statistics import InputStatistics, input_statistics
+from vsae_lightning.data.statistics import InputStatistics, input_statistics, norm_statistics
 
 LANES, ROWS, D_IN = 4, 250, 6
 
@@ -18,14 +18,15 @@ RANK = """
 import sys
 from datetime import timedelta
 import torch
-from vsae_lightning.data.statistics import input_statistics
+from vsae_lightning.data.statistics import input_statistics, norm_statistics
 
 folder, rank, world = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 torch.distributed.init_process_group(
     "gloo", init_method=f"file://{folder}/store{world}", rank=rank, world_size=world, timeout=timedelta(seconds=60)
 )
-statistics = input_statistics(torch.load(f"{folder}/rows.pt")[rank::world])
-torch.save(tuple(statistics), f"{folder}/statistics{world}-{rank}.pt")
+rows = torch.load(f"{folder}/rows.pt")[rank::world]
+statistics = (*input_statistics(rows), *norm_statistics(rows / 1e16, 3.0))
+torch.save(statistics, f"{folder}/statistics{world}-{rank}.pt")
 torch.distributed.destroy_process_group()
 """
 
@@ -116,6 +117,7 @@ def test_two_ranks_compute_the_very_same_bits_as_one(tmp_path: Path, rows: Tenso
     errors = [process.communicate(timeout=120)[1] for process in processes]
     assert [process.returncode for process in processes] == [0] * world, errors
     for rank in range(world):
-        mean, mean_squared_norm = torch.load(tmp_path / f"statistics{world}-{rank}.pt")
+        mean, mean_squared_norm, *norms = torch.load(tmp_path / f"statistics{world}-{rank}.pt")
+        assert tuple(norms) == norm_statistics(rows / 1e16, 3.0)
         assert torch.equal(mean, expected.mean)
         assert torch.equal(mean_squared_norm, expected.mean_squared_norm)

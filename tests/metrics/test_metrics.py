@@ -8,10 +8,12 @@ from torchmetrics import Metric
 from vsae_lightning.metrics import (
     L0,
     ExplainedVariance,
+    ExplainedVariances,
     FeatureDensity,
     MeanActivation,
     ReconstructionCosine,
     ReconstructionError,
+    RowMeans,
     SAEBenchReconstruction,
     Shrinkage,
     density_histogram,
@@ -142,3 +144,31 @@ def test_density_and_its_histogram() -> None:
 def test_densities_below_the_lowest_bin_are_in_it() -> None:
     histogram = density_histogram(torch.tensor([1e-9, 0.0, 0.0]))
     assert (histogram.counts[0], sum(histogram.counts), histogram.never) == (1, 1, 2)
+
+
+def test_rows_left_out_count_in_the_value_of_all_rows_alone() -> None:
+    chance = torch.Generator().manual_seed(0)
+    x, left_out = torch.randn(50, 4, generator=chance), 100 * torch.randn(3, 4, generator=chance)
+    metric, kept, every = ExplainedVariances(4), ExplainedVariance(4), ExplainedVariance(4)
+    metric.update(x[:20], 0.9 * x[:20])
+    metric.update(left_out, 0.5 * left_out, left_out=True)
+    metric.update(x[20:], 0.9 * x[20:])
+    kept.update(x, 0.9 * x)
+    every.update(torch.cat([x, left_out]), torch.cat([0.9 * x, 0.5 * left_out]))
+    found = metric.compute()
+    assert found["explained_variance"] == kept.compute()
+    assert found["explained_variance_all_rows"].item() == pytest.approx(every.compute().item(), rel=1e-6)
+    assert found["left_out_fraction"].item() == pytest.approx(3 / 53)
+
+
+def test_without_left_out_rows_there_is_one_value() -> None:
+    metric = ExplainedVariances(4)
+    metric.update(torch.eye(4), 0.9 * torch.eye(4))
+    assert list(metric.compute()) == ["explained_variance"]
+
+
+def test_a_batch_without_rows_changes_no_mean() -> None:
+    means = RowMeans(("loss",))
+    means.update({"loss": torch.tensor(2.0)}, 4)
+    means.update({"loss": torch.tensor(torch.nan)}, 0)
+    assert means.compute() == {"loss": torch.tensor(2.0)}

@@ -84,7 +84,7 @@ class LossRecovered(Callback):
         mean, self._mean = self._mean.compute(), None
         data = cast("ActivationDataModule", cast("Any", trainer).datamodule)
         members = cast("MembersModule", pl_module).members()
-        splice = Splice(data.model, members, mean.device, data.max_norm)
+        splice = Splice(data.model, members, mean.device, getattr(data, "max_norm", None))
         reconstructions = {name: _as_evaluated(trainer, member) for name, member in members.items()}
         for tokens in data.held_out_tokens(max_tokens):
             splice.update(tokens, Positions.trained(tokens, data.layout.drop_positions), mean, reconstructions)

@@ -66,7 +66,7 @@ def export(
             storage.save(written, temporary, origin._asdict())
         else:
             {"saelens": saelens, "dictionary_learning": dictionary_learning}[format].write(temporary, written, origin)
-        card = model_card(autoencoder, origin, format, push_to_hub)
+        card = model_card(autoencoder, origin, format, push_to_hub, member)
         (temporary / CARD).write_text(card, encoding="utf-8")
     print(f"exported: {folder}, in the format of {format}")
     if format == "dictionary_learning" and not dictionary_learning.can_have_unit_rows(written):

@@ -20,6 +20,7 @@ from vsae_lightning.data.position import (
     steps_consumed,
 )
 from vsae_lightning.data.statistics import (
+    MANY,
     MASSIVE_RATIO,
     InputScaling,
     InputStatistics,
@@ -231,10 +232,11 @@ class ActivationDataModule(LightningDataModule):
             f"outlier severity gamma = ||mean|| / ||std|| = {self.statistics.outlier_severity:.3g}; "
             f"shuffle window {self.stream.shuffle_window:,} activations"
         )
-        if self.norms.massive and self.max_norm is None:
-            rank_zero_warn(f"activations: {self.norms.told(are_left_out=False)}")
-        elif self.norms.massive:
-            rank_zero_info(f"activations: {self.norms.told(are_left_out=True)}")
+        if self.norms.massive:
+            leaves_out = self.max_norm is not None
+            is_expected = leaves_out and self.norms.massive < MANY * self.norms.rows
+            tell = rank_zero_info if is_expected else rank_zero_warn
+            tell(f"activations: {self.norms.told(leaves_out)}")
         return scaling
 
     def state_dict(self) -> dict[str, Any]:

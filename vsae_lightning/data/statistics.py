@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+MANY = 0.01  # of the rows: so many are no exception, and leaving them out deserves a warning
 ScaleTo = Literal["d_in", "one"]
 MASSIVE_RATIO = 10.0  # dictionary_learning recommends it for the sinks of Qwen
 

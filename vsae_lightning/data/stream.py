@@ -225,8 +225,8 @@ class ActivationStream:
                 self._shuffle_lane(slot, self._block, lane)
 
     def finite_rows(self, block: int) -> Iterator[Float[Tensor, "rows d_in"]]:
-        """The rows of a block that are finite, one of this rank's lanes after the other."""
-        return (rows[rows.isfinite().all(-1)] for rows in self.load_block(block))
+        """The rows of a block whose norm is finite, one of this rank's lanes after the other."""
+        return (rows[rows.float().norm(dim=-1).isfinite()] for rows in self.load_block(block))
 
     def kept_rows(self, block: int) -> Iterator[Float[Tensor, "rows d_in"]]:
         """The rows of a block that are served, one of this rank's lanes after the other."""

@@ -28,7 +28,9 @@ MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*[]<>
 TITLES = {"saelens": "SAELens", "dictionary_learning": "dictionary_learning"}
 
 
-def model_card(autoencoder: SparseAutoencoder, origin: Origin, written_as: str, repo: str | None = None) -> str:
+def model_card(
+    autoencoder: SparseAutoencoder, origin: Origin, written_as: str, repo: str | None = None, member: str | None = None
+) -> str:
     """Markdown, with the front matter that the hub reads.
 
     Args:
@@ -36,6 +38,7 @@ def model_card(autoencoder: SparseAutoencoder, origin: Origin, written_as: str, 
         origin: What is known of it.
         written_as: The format of the folder that the card is for.
         repo: Where on the hub it goes, if there.
+        member: Which member of an ensemble it was.
     """
     return (
         "\n\n".join(
@@ -43,7 +46,7 @@ def model_card(autoencoder: SparseAutoencoder, origin: Origin, written_as: str, 
                 f"---\n{yaml.safe_dump(_front_matter(origin, written_as), sort_keys=False)}---",
                 f"# {_title(autoencoder, origin)}",
                 _description(autoencoder, origin),
-                _table("setting", _settings(autoencoder, origin)),
+                _table("setting", _settings(autoencoder, origin) | _training(autoencoder, origin, member)),
                 *(["## Metrics", _table("metric", _metrics(origin))] if _metrics(origin) else []),
                 "## Loading",
                 _loading(written_as, repo),
@@ -101,6 +104,38 @@ def _settings(autoencoder: SparseAutoencoder, origin: Origin) -> dict[str, Any]:
     steps = {"max_steps": trainer.get("max_steps")} if isinstance(trainer, dict) else {}
     chosen = {"sparsifier": sparsifier.get("class_name"), **(sparsifier.get("init_args") or {}), **arguments}
     return {name: value for name, value in {**known, **named, **chosen, **steps}.items() if value is not None}
+
+
+def _training(autoencoder: SparseAutoencoder, origin: Origin, member: str | None) -> dict[str, Any]:
+    """How long it was trained, and by which steps, as far as the configuration of the run says it."""
+    batch = _at(origin.training, "data", "init_args", "batch_size")
+    accumulated = _at(origin.training, "trainer", "accumulate_grad_batches") or 1
+    steps = _at(origin.training, "trainer", "max_steps")
+    tokens = origin.metrics.get("train/tokens")
+    if tokens is None and all(type(value) is int for value in (steps, batch, accumulated)):
+        tokens = steps * batch * accumulated
+    if batch is None:
+        return {}
+    known = {"tokens trained": tokens, "batch size": batch, "learning rate": _rate(autoencoder, origin, member)}
+    shown = {name: f"{value:,.0f}" if isinstance(value, int | float) else value for name, value in known.items()}
+    return {name: value for name, value in shown.items() if value is not None}
+
+
+def _rate(autoencoder: SparseAutoencoder, origin: Origin, member: str | None) -> str:
+    """The learning rate before any schedule; that of `modules.optimizers` where the run chose no optimizer."""
+    members = ("init_args", "members", member) if member is not None else ()
+    optimizer = _at(origin.training, "model", *members, "init_args", "optimizer")
+    if optimizer is None:
+        return f"{2e-4 * (2**14 / autoencoder.d_sae) ** 0.5:.4g} (Adam, the default)"
+    rate, kind = _at(optimizer, "init_args", "lr"), str(_at(optimizer, "class_path")).rpartition(".")[2]
+    return f"{rate:g} ({kind})" if isinstance(rate, int | float) else f"the default of {kind}"
+
+
+def _at(value: Any, *names: str) -> Any:
+    """What lies below some names in nested settings; None where there is nothing."""
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
 
 
 def _metrics(origin: Origin) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class RowMeans(Metric):
 
     def update(self, values: Mapping[str, Float[Tensor, ""]], rows: int) -> None:
         for index, name in enumerate(self.names):
-            if name in values:
+            if name in values and rows:  # the mean over no rows is nan
                 self.rows[index] += rows
                 self.sums[index] += rows * values[name].double()
 
