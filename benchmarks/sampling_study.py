@@ -7,8 +7,10 @@ For every member of an ensemble, on the held-out tokens that validation reads: e
 fraction, clean and with noise on the input (of 30 % of each row's norm, in a random direction), the Jaccard
 overlap of the active sets without and with that noise, and the mean over alive latents of the largest
 absolute cosine with another alive decoder row. Members named NAME_SEED are grouped by NAME: mean and standard
-deviation over seeds, and the MMCS between seeds (mean over latents of one of the largest cosine with the
-other's, both directions, alive latents). Writes `sampling_study.json` into the run folder, and prints a table.
+deviation over seeds; null for the standard deviation of one seed. MMCS between seeds: the mean over alive latents of
+one seed of the largest cosine with the other seed's, over both directions. Pairs of seeds share seeds, so they are not
+independent: MMCS has a mean and a range over pairs (`mmcs_range`), and no standard deviation. Writes
+`sampling_study.json` into the run folder, and prints a table.
 """
 
 import argparse
@@ -81,20 +83,37 @@ def grouped(members: list[str]) -> Iterator[tuple[str, list[str]]]:
         yield kind, list(names)
 
 
-def summary(values: list[dict[str, Any]], decoders: list[Tensor]) -> dict[str, list[float]]:
-    """Mean and standard deviation over seeds."""
-    pairs = itertools.combinations(decoders, 2)
-    stability = [float(cosines.mean()) for a, b in pairs for cosines in nearest_cosines(a, b)]
-    columns = {key: [one[key] for one in values] for key in values[0]} | ({"mmcs": stability} if stability else {})
-    return {key: [statistics.mean(v), statistics.stdev(v) if len(v) > 1 else 0.0] for key, v in columns.items()}
+def summary(values: list[dict[str, Any]], decoders: list[Tensor]) -> dict[str, list[float | None]]:
+    """Mean and standard deviation over seeds; of the MMCS the mean over pairs of seeds, and the range beside it."""
+    columns = {key: [one[key] for one in values] for key in values[0]}
+    found: dict[str, list[float | None]] = {
+        key: [statistics.mean(v), statistics.stdev(v) if len(v) > 1 else None] for key, v in columns.items()
+    }
+    stability = [
+        statistics.mean(float(cosines.mean()) for cosines in nearest_cosines(a, b))
+        for a, b in itertools.combinations(decoders, 2)
+    ]
+    if stability:
+        found |= {"mmcs": [statistics.mean(stability), None], "mmcs_range": [min(stability), max(stability)]}
+    return found
 
 
-def table(groups: dict[str, dict[str, list[float]]]) -> Table:
+def table(groups: dict[str, dict[str, list[float | None]]]) -> Table:
     drawn = Table("arm", *COLUMNS.values())
     for kind, values in groups.items():
-        cells = [f"{values[key][0]:.4f} ± {values[key][1]:.4f}" if key in values else "" for key in COLUMNS]
-        drawn.add_row(kind, *cells)
+        drawn.add_row(kind, *(cell(values, key) for key in COLUMNS))
     return drawn
+
+
+def cell(values: dict[str, list[float | None]], key: str) -> str:
+    """`mean ± standard deviation`, `mean (lowest to highest)` over pairs, or the mean alone."""
+    if key not in values:
+        return ""
+    mean, deviation = values[key]
+    if f"{key}_range" in values:
+        low, high = values[f"{key}_range"]
+        return f"{mean:.4f} ({low:.4f} to {high:.4f})"
+    return f"{mean:.4f}" if deviation is None else f"{mean:.4f} ± {deviation:.4f}"
 
 
 if __name__ == "__main__":

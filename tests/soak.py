@@ -1,7 +1,8 @@
 """The long form of the tests of interruption: `make soak`, which writes benchmarks/soak_DATE.json.
 
 Thirty kills of each kind at random moments, thirty full disks, and a run of as many steps as the quickstart would take
-in two hours, whose memory, files and threads are watched. Some twenty-five minutes on two cores.
+in two hours, whose memory, files and threads are watched; and files of every kind that a stranger can send, changed at
+random and read, for some seconds each. Some thirty minutes on two cores.
 """
 
 import argparse
@@ -23,6 +24,7 @@ import torch
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
+from fuzzing import fuzz, make_targets
 from kills import Toll, corrupt_files, differing, finish_despite, resize, small_disk, start, wait
 
 ROOT = Path(__file__).parents[1]
@@ -145,10 +147,19 @@ def watch(folder: Path, arguments: list[str], steps: int) -> dict[str, Any]:
     }
 
 
+def fuzz_readers(base: Path, run: Path, seconds: float) -> dict[str, Any]:
+    """How many changed files of every kind were taken, and how many refused in words; anything else raises."""
+    (base / "fuzz").mkdir()
+    seed = time.time_ns() % 2**32
+    targets = make_targets(base / "fuzz", run)
+    return {"seed": seed, **{name: dict(fuzz(target, seed, seconds=seconds)) for name, target in targets.items()}}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--steps", type=int, default=QUICKSTART_STEPS_IN_TWO_HOURS)
+    parser.add_argument("--fuzz-seconds", type=float, default=20, help="for each kind of file")
     options = parser.parse_args()
     torch.set_num_threads(1)
     base = Path(tempfile.mkdtemp(prefix="soak-"))
@@ -165,6 +176,8 @@ def main() -> None:
         "config": yaml.safe_load(live.read_text()),
         "interrupted": {},
     }
+    result["fuzzed"] = fuzz_readers(base, whole, options.fuzz_seconds)
+    print("fuzzed", result["fuzzed"], flush=True)
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
         result["interrupted"][number.name] = kill_often(base, arguments, whole, seconds, number, options.kills)
         print(number.name, result["interrupted"][number.name], flush=True)

@@ -1,7 +1,9 @@
 """The command line: help at once, bad input in one line with exit status 2, nothing left behind."""
 
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +55,7 @@ def test_print_config_resolves_overrides(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_model_help_is_that_of_the_class(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        main(["fit", "--model", "VSAE", "--model.help"])
-    assert exit_.value.code == 0
+    main(["fit", "--model", "VSAE", "--model.help"])
     assert "--model.kl_weight" in capsys.readouterr().out
 
 
@@ -197,3 +197,66 @@ def test_checkpoint_of_another_program_is_refused(
     torch.save({"weights": 1}, "other.ckpt")
     message = complaint(["test", *QUICKSTART, "--ckpt_path", "other.ckpt"], capsys)
     assert message == "other.ckpt: a checkpoint, but not one of vsae_lightning."
+
+
+HELPS = {
+    "after its class": (["--data", "ActivationDataModule", "--data.help"], "--data.hook_name"),
+    "before its class": (["--data.text.help", "TextFiles"], "--data.text.separator"),
+    "of a class that an option names": (["--data.text", "TextFiles", "--data.text.help"], "--data.text.separator"),
+    "alone": (["--model.sparsifier.help", "BatchTopK"], "--model.sparsifier.k_anneal_steps"),
+    "with an equals sign": (["--model.sparsifier.help=BatchTopK"], "--model.sparsifier.k_anneal_steps"),
+    "of an optimizer": (["--model.optimizer.help", "torch.optim.Adam"], "--model.optimizer.betas"),
+}
+
+
+@pytest.mark.parametrize(("options", "shown"), HELPS.values(), ids=HELPS)
+def test_each_help_is_that_of_the_class(options: list[str], shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["fit", *options])
+    printed = capsys.readouterr().out
+    assert shown in printed
+    assert "--data.d_in" not in printed
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--model.k", "3"], "model: VSAE has no option 'k'. Did you mean --model.sparsifier.k?"),
+        (["--model.lr", "0.1"], "Did you mean --model.optimizer.lr?"),
+        (["--data.layer", "3"], "Did you mean --data.hook_name?"),
+        (["--trainer.max_s", "3"], "there is no option --trainer.max_s. Did you mean max_steps"),
+        (["--model.d_in", "512"], "--model.d_in: the data decide the width of the activations"),
+        (
+            ["--data.text", "TextFiles", "--data.text.field", "x"],
+            "TextFiles has no option 'field'. Did you mean column?",
+        ),
+        (["--data.text", "TextFiles", "--data.text.zzz", "x"], "Its options are paths, column, separator"),
+        (["--model.help", "VSEA"], "model: there is no class 'VSEA'. Did you mean VSAE"),
+        (["--model.sparsifier.help"], "asks about a class: give --model.sparsifier CLASS"),
+    ],
+)
+def test_neighbours_in_meaning_are_named(options: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["fit", *QUICKSTART, *options])
+    assert exit_.value.code == 2
+    assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_the_help_of_an_evaluation_says_run(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert f"usage: vsae {command} RUN [--option VALUE ...]" in capsys.readouterr().out
+
+
+def test_a_config_may_come_through_a_pipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As of `--config <(...)`, which can be read once."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    text = Path(QUICKSTART[1]).read_text(encoding="utf-8")
+    writer = threading.Thread(target=lambda: pipe.write_text(text, encoding="utf-8"))
+    writer.start()
+    with pytest.raises(SystemExit) as exit_:
+        main(["fit", "--config", str(pipe), "--model.sparsifier.k", "7", "--print_config"])
+    writer.join()
+    assert exit_.value.code == 0
+    assert "k: 7" in capsys.readouterr().out

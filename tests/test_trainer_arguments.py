@@ -4,12 +4,14 @@ import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 from lightning.pytorch import Trainer
 
+import vsae_lightning as vl
 from refusals import Refusal
 from vsae_lightning.cli import main
 
@@ -190,3 +192,19 @@ def test_the_last_validation_is_of_the_last_step(fit: Fit) -> None:
     main(["validate", str(run)])
     fitted, validated = (json.loads((run / name).read_text()) for name in ("fit.json", "validate.json"))
     assert fitted["val/explained_variance"] == pytest.approx(validated["val/explained_variance"], abs=1e-6)
+
+
+def test_latents_are_predicted_in_python(config: Path, desk: Path) -> None:
+    """By a Trainer with its defaults, without the command line."""
+    options = yaml.safe_load(config.read_text())["data"]["init_args"]
+    text = vl.TextFiles(**options.pop("text")["init_args"])
+    data = vl.ActivationDataModule(text=text, **options)
+    module = vl.SAE(d_in=data.d_in, d_sae=96, sparsifier=vl.TopK(4))
+    trainer = Trainer(max_steps=2, accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer.fit(module, data)
+    found = trainer.predict(module, data)
+    assert found is not None
+    first: Any = found[0]
+    first = first[""]
+    assert first["values"].shape == first["indices"].shape
+    assert first["values"].shape[-1] == 4

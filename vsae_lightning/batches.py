@@ -23,12 +23,21 @@ class ActivationBatch(NamedTuple):
 
 
 class HeldOutBatch(NamedTuple):
-    """Activations of whole held-out sequences, in order, with the tokens they belong to."""
+    """Activations of whole held-out sequences, in order, with the tokens they belong to.
+
+    Attributes:
+        activations: The rows that training would keep.
+        token_ids: The token of each row.
+        positions: Its position in its sequence.
+        sequences: The number of its sequence.
+        left_out: Activations of the other rows: those whose norm is out of proportion.
+    """
 
     activations: Float[Tensor, "batch d_in"]
     token_ids: Int[Tensor, " batch"]
     positions: Int[Tensor, " batch"]
     sequences: Int[Tensor, " batch"]
+    left_out: Float[Tensor, "left_out d_in"]
 
 
 class SyntheticBatch(NamedTuple):

@@ -77,10 +77,12 @@ def _run_in_words(arguments: list[str]) -> None:
         print(f"vsae: {stop}", file=sys.stderr)
         sys.exit(stop.status)
     except OSError as error:
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            fail(f"{str(error.filename or 'a file')!r} cannot be written: {error.strerror}; work in a folder that can.")
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         where = error.filename or "a file could not be written"
-        fail(f"{error.strerror}: {where}; what stood before is whole; a fit goes on with --ckpt_path last", 1)
+        fail(f"{error.strerror}: {where}; the earlier files are intact; a fit goes on with --ckpt_path last", 1)
 
 
 def fail(message: str, status: int = 2) -> NoReturn:
@@ -111,11 +113,14 @@ def _run(command: str, options: list[str]) -> None:
         call(getattr(import_module(f"vsae_lightning.commands.{command}"), command), command, options)
         return
     named, options = _run_argument(command, options)
-    if "--model.help" in options and "--model" in options:  # jsonargparse wants the class behind .help
-        options = ["--model.help", *options[options.index("--model") + 1 :][:1]]
+    if any(option.partition("=")[0].endswith(".help") for option in options):
+        from vsae_lightning.class_help import class_help
+
+        print(class_help(options))
+        return
     from vsae_lightning.config_files import read_configs
 
-    read_configs(options)
+    options = read_configs(options)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     from vsae_lightning.training import run
 

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import yaml
 from vsae_lightning.errors import InputError
 
 MAX_BYTES = 10_000_000
+OF_THE_DATA = "the data decide the width of the activations (data.model_name, data.hook_name); leave it out."
 CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
 MAX_VALUES = 100_000
 PLAIN_TAGS = ("null", "bool", "int", "float", "str", "seq", "map", "merge")
@@ -37,14 +37,31 @@ class SettingsLoader(yaml.SafeLoader):
 SettingsLoader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+0123456789."))
 
 
-def read_configs(options: list[str]) -> None:
+def read_configs(options: list[str]) -> list[str]:
     """Read every file that `--config` names, so that a bad one is refused in words.
 
+    Returns:
+        The options; a pipe, as of `--config <(...)`, which can be read once only, is replaced by what it gave.
+
     Raises:
-        InputError: A file that is not there, or is no YAML mapping of settings.
+        InputError: A file that is not there, is no YAML mapping of settings, or gives what the data give.
     """
-    for path in _named(options):
-        read_config(path)
+    read = list(options)
+    for place, path in _named(options):
+        if path.is_fifo():
+            text = path.read_text(encoding="utf-8")
+            read[place] = f"--config={text}" if options[place].startswith("--config=") else text
+            content = parse_settings(str(path), text)
+        else:
+            content = read_config(path)
+        model = content.get("model")
+        init_args = model.get("init_args") if isinstance(model, dict) else None
+        if isinstance(init_args, dict) and "d_in" in init_args:
+            raise InputError(f"--config: {str(path)!r}: model.d_in is {init_args['d_in']}, but {OF_THE_DATA}")
+    for option in options:
+        if option.partition("=")[0] in ("--model.d_in", "--model.init_args.d_in"):
+            raise InputError(f"{option.partition('=')[0]}: {OF_THE_DATA}")
+    return read
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -53,26 +70,42 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         InputError: There is no such file, it cannot be read, or it is no YAML mapping of a sensible size.
     """
-    text = _text(path)
+    return parse_settings(str(path), _text(path))
+
+
+def parse_settings(name: str, text: str) -> dict[str, Any]:
+    """The settings in a text of YAML.
+
+    Args:
+        name: Of the file, for an error.
+        text: Its content.
+
+    Raises:
+        InputError: It is no YAML mapping of a sensible size.
+    """
     try:
         document = yaml.compose(text, SettingsLoader)
         if not isinstance(document, yaml.MappingNode):
-            raise InputError(f"--config: {str(path)!r} {_what(document)}; give `option: value` lines.")
-        _require_sensible(path, document)
+            raise InputError(f"--config: {name!r} {_what(document)}; give `option: value` lines.")
+        _require_sensible(name, document)
         content: dict[str, Any] = yaml.load(text, SettingsLoader)
-        _require_structure(path, content)
+        _require_structure(name, content)
     except yaml.MarkedYAMLError as error:
-        raise InputError(f"--config: {str(path)!r} is not YAML: {_complaint(error)}.") from None
+        raise InputError(f"--config: {name!r} is not YAML: {_complaint(error)}.") from None
     except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"--config: {str(path)!r} is not YAML: {error}") from None
+        raise InputError(f"--config: {name!r} is not YAML: {error}") from None
     return content
 
 
-def _named(options: list[str]) -> Iterator[Path]:
-    yield from (Path(value) for option, value in pairwise(options) if option == "--config")
-    yield from (Path(option.partition("=")[2]) for option in options if option.startswith("--config="))
+def _named(options: list[str]) -> Iterator[tuple[int, Path]]:
+    """Where an option names a file of settings, and the file."""
+    for place, option in enumerate(options):
+        if option.startswith("--config="):
+            yield place, Path(option.partition("=")[2])
+        elif option == "--config" and place + 1 < len(options):
+            yield place + 1, Path(options[place + 1])
 
 
 def _text(path: Path) -> str:
@@ -97,7 +130,7 @@ def _what(document: yaml.Node | None) -> str:
     return f"holds only the text {str(document.value)[:40]!r}"
 
 
-def _require_sensible(path: Path, document: yaml.Node) -> None:
+def _require_sensible(file: str, document: yaml.Node) -> None:
     """Refuse a key given twice, and aliases of aliases that unfold to more than memory holds."""
     count = 0
     waiting: list[tuple[yaml.Node, int]] = [(document, 0)]
@@ -105,45 +138,43 @@ def _require_sensible(path: Path, document: yaml.Node) -> None:
         node, depth = waiting.pop()
         count += 1
         if count > MAX_VALUES or depth > 100:
-            raise InputError(f"--config: {str(path)!r} unfolds to too many values (&anchors and *aliases of it).")
+            raise InputError(f"--config: {file!r} unfolds to too many values (&anchors and *aliases of it).")
         if node.tag.removeprefix("tag:yaml.org,2002:") not in PLAIN_TAGS:
-            raise InputError(f"--config: {str(path)!r} holds a value tagged {node.tag!r}; give plain values.")
+            raise InputError(f"--config: {file!r} holds a value tagged {node.tag!r}; give plain values.")
         if isinstance(node, yaml.MappingNode):
-            _require_each_once(path, node)
+            _require_each_once(file, node)
             waiting += [(child, depth + 1) for pair in node.value for child in pair]
         elif isinstance(node, yaml.SequenceNode):
             waiting += [(child, depth + 1) for child in node.value]
 
 
-def _require_each_once(path: Path, mapping: yaml.MappingNode) -> None:
+def _require_each_once(file: str, mapping: yaml.MappingNode) -> None:
     lines: dict[str, int] = {}
     for key, _ in mapping.value:
         if not isinstance(key, yaml.ScalarNode):
-            raise InputError(f"--config: {str(path)!r} has a list or a mapping as a name; give `option: value` lines.")
+            raise InputError(f"--config: {file!r} has a list or a mapping as a name; give `option: value` lines.")
         name, line = str(key.value), key.start_mark.line + 1
         if name in lines and name != "<<":
-            raise InputError(f"--config: {str(path)!r} has {name!r} twice, in lines {lines[name]} and {line}.")
+            raise InputError(f"--config: {file!r} has {name!r} twice, in lines {lines[name]} and {line}.")
         lines[name] = line
 
 
-def _require_structure(path: Path, content: dict[str, Any]) -> None:
+def _require_structure(file: str, content: dict[str, Any]) -> None:
     """Refuse what the parser would pass over, or say in the words of Python."""
     for name, value in content.items():
         if isinstance(value, list) or (name == "trainer" and not isinstance(value, dict | None)):
-            raise _misplaced(path, name, value)
+            raise _misplaced(file, name, value)
     for place, spec in _class_specs(content, ""):
         if not isinstance(spec["class_path"], str):
-            raise InputError(
-                f"--config: {str(path)!r}: {place}.class_path is {_short(spec['class_path'])}, not a name."
-            )
+            raise InputError(f"--config: {file!r}: {place}.class_path is {_short(spec['class_path'])}, not a name.")
         if beside := sorted(str(name) for name in spec if name not in CLASS_KEYS):
-            raise InputError(f"--config: {str(path)!r}: {place}.{beside[0]} belongs below {place}.init_args.")
+            raise InputError(f"--config: {file!r}: {place}.{beside[0]} belongs below {place}.init_args.")
         if not isinstance(spec.get("init_args", {}), dict):
-            raise _misplaced(path, f"{place}.init_args", spec["init_args"])
+            raise _misplaced(file, f"{place}.init_args", spec["init_args"])
 
 
-def _misplaced(path: Path, option: str, value: Any) -> InputError:
-    return InputError(f"--config: {str(path)!r}: {option} is {_short(value)}; give `option: value` lines below it.")
+def _misplaced(file: str, option: str, value: Any) -> InputError:
+    return InputError(f"--config: {file!r}: {option} is {_short(value)}; give `option: value` lines below it.")
 
 
 def _class_specs(value: Any, place: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -23,6 +23,34 @@ BASES = {
     "prior": Prior,
     "text": TextSource,
 }
+# What other libraries call an option, and where it is here.
+MEANT = {
+    "model.k": "model.sparsifier.k",
+    "model.lr": "model.optimizer.lr",
+    "model.learning_rate": "model.optimizer.lr",
+    "model.l1_coefficient": "model.sparsity_weight",
+    "model.expansion_factor": "model.d_sae",
+    "model.width": "model.d_sae",
+    "model.batch_size": "data.batch_size",
+    "data.model": "data.model_name",
+    "data.hook": "data.hook_name",
+    "data.layer": "data.hook_name",
+    "data.hook_point": "data.hook_name",
+    "data.dataset": "data.text",
+    "data.paths": "data.text.paths",
+    "data.context_size": "data.context_length",
+    "data.seq_len": "data.context_length",
+    "data.bos": "data.prepend_bos",
+    "trainer.lr": "model.optimizer.lr",
+    "trainer.epochs": "trainer.max_steps",
+    "trainer.seed": "seed_everything",
+    "seed": "seed_everything",
+    "lr": "model.optimizer.lr",
+    "resume": "ckpt_path",
+}
+SAME = {"field": "column", "text_column": "column", "files": "paths", "data_files": "paths", "topk": "k"}
+NOT_TYPED = ("d_in", "params", "optimizer", "kwargs", "args", "self")
+FEW = 8
 GROUPS = ("trainer", "model", "data", "checkpoint", "config", "ckpt_path", "seed_everything")
 PLACE = r'Parser key "([\w.]+)":'
 
@@ -46,8 +74,13 @@ def explain(message: str, command: str, options: list[str]) -> str:
     keys = re.findall(PLACE, message)
     place = ".".join(keys)
     if unknown := re.search(r"class_path '([\w.]+)': (?:Option|Key) '([\w.]+)' is not (?:accepted|expected)", message):
-        near = did_you_mean(unknown[2], _options(unknown[1]))
-        return f"{place}: {_name(unknown[1])} has no option {unknown[2]!r}.{near}"
+        meant = MEANT.get(f"{place}.{unknown[2]}")
+        instead = f" Did you mean --{meant}?" if meant else ""
+        return (
+            f"{place}: {_name(unknown[1])} has no option {unknown[2]!r}.{instead}"
+            if meant
+            else (f"{place}: {_has_no_option(unknown[1], unknown[2])}")
+        )
     if scalar := re.search(r"Expected a <class '(\w+)'> - Expected a dot import path string: (\S+)", message):
         return f"{place} is {scalar[2]!r}; it must be of type {scalar[1]}."
     if foreign := re.search(r"Import path does not correspond to a subclass of (\w+) .*?Given value: (\S+)", message):
@@ -67,8 +100,7 @@ def explain(message: str, command: str, options: list[str]) -> str:
         choices = union[1].replace("<class '", "").replace("'>", "").replace("typing.", "")
         return f"{place} is {union[2]!r}; it must be one of: {choices}."
     if refused := re.search(r"Option '(\w+)' is not accepted\. Got value: .*?class_path='([\w.]+)'", message):
-        near = did_you_mean(refused[1], _options(refused[2]))
-        return f"{place}: {_name(refused[2])} has no option {refused[1]!r}.{near}"
+        return f"{place}: {_has_no_option(refused[2], refused[1])}"
     if stray := re.search(r"unrecognized arguments: --([\w.]+)", message):
         return _no_option(next((option for option in options if stray[1] in option), f"--{stray[1]}").split("=")[0])
     if in_file := re.search(r"does not accept option '([\w.]+)'", message):
@@ -101,12 +133,24 @@ def _options(class_path: str) -> list[str]:
 
 
 def _no_option(typed: str) -> str:
-    """That an option does not exist, with those that are near."""
+    """That an option does not exist, with those that are near in writing or in meaning, or all where they are few."""
     group, _, path = typed.lstrip("-").partition(".")
+    first = path.removeprefix("init_args.").split(".")[0]
+    if meant := MEANT.get(f"{group}.{first}") or MEANT.get(first or group):
+        return f"there is no option {typed}. Did you mean --{meant}?"
     owners = ["lightning.pytorch.Trainer"] if group == "trainer" else [f"vsae_lightning.{c}" for c in _classes(group)]
     names = {name for owner in owners for name in _options(owner)}
-    near = did_you_mean(path.split(".")[0], sorted(names)) if names else did_you_mean(group, GROUPS)
+    near = did_you_mean(first, sorted(names)) if names else did_you_mean(group, GROUPS)
     return f"there is no option {typed}.{near}"
+
+
+def _has_no_option(class_path: str, option: str) -> str:
+    """That a class has no such option, with those that are near, or all where they are few."""
+    known = [name for name in _options(class_path) if name not in NOT_TYPED]
+    meant = SAME.get(option)
+    near = f" Did you mean {meant}?" if meant in known else did_you_mean(option, known)
+    listed = f" Its options are {', '.join(known)}." if not near and len(known) <= FEW else ""
+    return f"{_name(class_path)} has no option {option!r}.{near}{listed}"
 
 
 def _name(class_path: str) -> str:

@@ -50,7 +50,17 @@ def origin_of_run(path: Path, member: str | None = None) -> Origin:
     data = training.get("data") or {}
     live = str(data.get("class_path")).rpartition(".")[2] == "ActivationDataModule"
     checkpoint = folder / CHECKPOINT if path.resolve() == folder.resolve() else path
-    return Origin((data.get("init_args") or {}) if live else {}, training, _metrics(folder, checkpoint, member), {})
+    provenance = (data.get("init_args") or {}) | _max_norm(checkpoint) if live else {}
+    return Origin(provenance, training, _metrics(folder, checkpoint, member), {})
+
+
+def _max_norm(checkpoint: Path) -> dict[str, float]:
+    """The norm above which training left activations out, where it did."""
+    data = describe_checkpoint(checkpoint).get("ActivationDataModule") if is_checkpoint(checkpoint) else None
+    layout, norms = (data.get(name) if isinstance(data, dict) else None for name in ("layout", "norms"))
+    if not isinstance(layout, dict) or not isinstance(norms, dict) or layout.get("max_norm_ratio") is None:
+        return {}
+    return {"max_norm": norms["limit"]} if isinstance(norms.get("limit"), float) else {}
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -27,8 +27,9 @@ KINDS: dict[str, tuple[type, ...]] = {
     "max_tokens": (int, NoneType),
     "text": (dict, NoneType),
     "cache_dir": (str, NoneType),
+    "max_norm": (float, NoneType),
 }
-MINIMA = {"context_length": 1, "drop_positions": 0, "lm_batch_sequences": 1, "max_tokens": 1}
+MINIMA = {"context_length": 1, "drop_positions": 0, "lm_batch_sequences": 1, "max_tokens": 1, "max_norm": 1e-30}
 # Names without an owner are not told from "bundled" and the like.
 HUB_NAME = re.compile(r"\w[\w.-]{0,95}/[\w.-]{1,96}", re.ASCII)
 TEXTS: dict[str, type[Any]] = {cls.__name__: cls for cls in (BundledText, HuggingFaceText, TextFiles)}
@@ -40,6 +41,7 @@ class Provenance:
 
     Attributes:
         text: `class_path` and `init_args` of the text, as YAML has them; None: the bundled text.
+        max_norm: Training left out activations of a larger norm; None: none for their norm.
         trust: Packages of the user, whose classes the text may be of.
     """
 
@@ -53,6 +55,7 @@ class Provenance:
     max_tokens: int | None = None
     text: dict[str, Any] | None = None
     cache_dir: str | None = None
+    max_norm: float | None = None
     trust: Trust = field(default=(), compare=False)
 
     @classmethod
@@ -75,8 +78,9 @@ class Provenance:
         return cls(**known, trust=trust)
 
     def options(self) -> dict[str, Any]:
-        """As plain values, for JSON."""
-        return {name: value for name, value in asdict(self).items() if name in KINDS}
+        """As plain values, for JSON; `max_norm` where there is one, so that older results stay valid."""
+        known = {name: value for name, value in asdict(self).items() if name in KINDS}
+        return known if self.max_norm is not None else {k: value for k, value in known.items() if k != "max_norm"}
 
     def language_model(self) -> LanguageModel:
         """The language model, without its weights yet."""

@@ -22,6 +22,8 @@ COVERAGE = {
 }
 MEANING = {
     "explained_variance": "1 - sum|x - x_hat|^2 / sum|x - mean|^2",
+    "explained_variance_all_rows": "the same with the rows that training leaves out",
+    "left_out_fraction": "rows left out: data.max_norm_ratio",
     "mse": "(x - x_hat)^2 per token and dimension, raw units",
     "relative_error": "sum|x - x_hat|^2 / sum|x|^2",
     "cosine": "mean cosine of x and x_hat",

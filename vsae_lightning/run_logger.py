@@ -90,6 +90,11 @@ class RunFolder:
             Path(self.root_dir, name).mkdir(parents=True)
         except FileExistsError:
             return False
+        except OSError as error:
+            raise InputError(
+                f"runs land in {self.root_dir!r}, which cannot be written: {error.strerror}. Give "
+                "--trainer.default_root_dir a folder that can."
+            ) from None
         self._made = Path(self.root_dir, name)
         return True
 

@@ -273,7 +273,12 @@ def run(command: str, options: list[str], named: NamedRun | None = None) -> None
                 save_config_callback=RunRecord,
                 seed_everything_default=0,
                 trainer_defaults=TRAINER_DEFAULTS,
-                parser_kwargs={"prog": "vsae", "exit_on_error": False, parsed: {"exit_on_error": False}},
+                parser_kwargs={
+                    "prog": "vsae",
+                    "exit_on_error": False,
+                    "allow_abbrev": False,
+                    parsed: _parser_options(command),
+                },
                 auto_configure_optimizers=False,
             )
     except ArgumentError as error:
@@ -303,6 +308,17 @@ def run(command: str, options: list[str], named: NamedRun | None = None) -> None
         _leave_ranks()
     if not tokenizes:
         report(cli.trainer, command)
+
+
+def _parser_options(command: str) -> dict[str, Any]:
+    """How a command's parser behaves, and how its help begins."""
+    usages = {
+        "fit": "vsae fit --config FILE.yaml [--option VALUE ...]",
+        "tokenize": "vsae tokenize --config FILE.yaml [--option VALUE ...]\n\nMake the token cache of a config; of the "
+        "options of fit, those of --data are of use.",
+    }
+    usage = usages.get(command, f"vsae {command} RUN [--option VALUE ...]\n\nRUN: a run folder, a checkpoint, or last.")
+    return {"exit_on_error": False, "usage": usage}
 
 
 def _require_optimizers(model: MembersModule) -> None:

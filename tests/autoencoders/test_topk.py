@@ -11,7 +11,6 @@ from torch import Tensor
 
 import vsae_lightning as vl
 from vsae_lightning.autoencoders.draw import Draw
-from vsae_lightning.autoencoders.latents import DenseLatents
 
 ROWS, D_SAE = 6, 10
 
@@ -19,10 +18,6 @@ ROWS, D_SAE = 6, 10
 def scores(seed: int = 0) -> Tensor:
     """Mostly positive, so that positivity binds nowhere."""
     return torch.randn(ROWS, D_SAE, generator=torch.Generator().manual_seed(seed)) + 5
-
-
-def here(local: Tensor) -> Tensor:
-    return local
 
 
 @pytest.mark.parametrize(("k", "lanes"), [(1, 1), (3, 1), (3, 2), (3, 3), (4, 6), (9, 2), (10, 2)])
@@ -56,35 +51,6 @@ def test_batch_topk_selects_by_the_score_and_keeps_the_value() -> None:
     assert vl.BatchTopK(1)(z, score, Draw()).dense().tolist() == [[-7.0, 0.0], [0.0, 4.0]]
 
 
-def test_batch_topk_threshold_is_the_running_mean_of_the_smallest_selected() -> None:
-    sparsifier, expected = vl.BatchTopK(2), []
-    for step in range(4):
-        z = scores(step)
-        draw = Draw(step, lanes=2)
-        sparsifier.observe(z, sparsifier(z, z, draw), draw, here)
-        lanes = [sorted(part.flatten().tolist())[-2 * ROWS // 2] for part in z.chunk(2)]
-        expected.append(sum(lanes) / 2)
-        assert sparsifier.threshold.value.item() == pytest.approx(sum(expected) / len(expected), rel=1e-6)
-
-
-def test_batch_topk_threshold_of_the_score_where_that_selects() -> None:
-    sparsifier, z, score = (
-        vl.BatchTopK(1),
-        torch.tensor([[-7.0, 2.0], [3.0, 4.0]]),
-        torch.tensor([[9.0, 1.0], [2.0, 8.0]]),
-    )
-    sparsifier.observe(score, sparsifier(z, score, Draw()), Draw(), here)
-    assert sparsifier.threshold.value == 8
-
-
-def test_batch_topk_threshold_ignores_a_batch_in_which_nothing_is_selected() -> None:
-    """Such a batch has no smallest selected score."""
-    sparsifier = vl.BatchTopK(2)
-    for z in (torch.full((4, 5), 3.0), -torch.ones(4, 5)):
-        sparsifier.observe(z, DenseLatents(z.relu()), Draw(), here)
-    assert sparsifier.threshold.value == 3
-
-
 def test_batch_topk_in_evaluation_compares_with_the_threshold_row_by_row() -> None:
     sparsifier, z = vl.BatchTopK(2), scores() - 4
     sparsifier.threshold.value.fill_(1.3)
@@ -104,14 +70,21 @@ def test_equal_scores_do_not_lower_the_number_selected() -> None:
     assert vl.BatchTopK(1)(z, z, Draw()).active_per_row().sum() == 2
 
 
-def test_the_learned_threshold_keeps_k_in_evaluation() -> None:
-    """Of fresh rows of the same distribution, k are active on average."""
-    sparsifier, generator = vl.BatchTopK(4), torch.Generator().manual_seed(0)
-    for step in range(200):
-        z = torch.randn(64, 50, generator=generator)
-        sparsifier.observe(z, sparsifier(z, z, Draw(step)), Draw(step), here)
+@pytest.mark.parametrize("build", [vl.TopK, vl.BatchTopK, lambda k: vl.ProbabilisticTopK(k, temperature=1.0)])
+def test_a_calibrated_threshold_keeps_k_of_fresh_rows(build: Any) -> None:
+    """Of rows of the same distribution, k are active on average."""
+    sparsifier, generator = build(4), torch.Generator().manual_seed(0)
+    parts = [torch.randn(1000, 50, generator=generator) for _ in range(5)]
+    sparsifier.calibrate(parts, 5000)
     fresh = torch.randn(4000, 50, generator=generator)
-    assert sparsifier(fresh, fresh).active_per_row().float().mean().item() == pytest.approx(4, rel=0.03)
+    active = (fresh > sparsifier.threshold.value).sum(-1).float().mean().item()
+    assert active == pytest.approx(4, rel=0.02)
+
+
+def test_topk_by_magnitude_calibrates_magnitudes() -> None:
+    sparsifier = vl.TopK(1, by="magnitude")
+    sparsifier.calibrate([torch.tensor([[-5.0, 1.0], [2.0, -3.0]])], 2)
+    assert sparsifier.threshold.value == 2.5  # 5 and 3 exceed it, 2 and 1 do not
 
 
 ANNEALED = [(0, 8), (1, 7), (3, 6), (5, 5), (9, 3), (10, 2), (1000, 2)]  # 8 - 0.6 t, rounded, then 2

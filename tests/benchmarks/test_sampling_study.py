@@ -1,5 +1,6 @@
 """The sampling study measures what its docstring says, by formulas written out here."""
 
+import itertools
 import statistics
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from torch.nn.functional import normalize
 
 import vsae_lightning as vl
-from benchmarks.sampling_study import grouped, measure, summary
+from benchmarks.sampling_study import cell, grouped, measure, summary
 from vsae_lightning.autoencoders.variational import VariationalAutoencoder
 from vsae_lightning.evaluation.noise import input_noise
 
@@ -35,13 +36,17 @@ def test_it_measures_what_it_says() -> None:
 def test_seeds_are_summed_up_and_compared_in_both_directions() -> None:
     assert list(grouped(["b_0", "a_1", "a_0"])) == [("a", ["a_0", "a_1"]), ("b", ["b_0"])]
     decoders = [torch.randn(n, 6, generator=torch.Generator().manual_seed(n)) for n in (5, 9, 7)]
-    stability = [
-        float((normalize(a, dim=-1) @ normalize(b, dim=-1).T).amax(-1).mean())
-        for a in decoders
-        for b in decoders
-        if a is not b
-    ]
+    cosines = [normalize(a, dim=-1) @ normalize(b, dim=-1).T for a, b in itertools.combinations(decoders, 2)]
+    stability = [float(c.amax(0).mean() + c.amax(1).mean()) / 2 for c in cosines]
     found = summary([{"jaccard": 0.5}, {"jaccard": 0.7}, {"jaccard": 0.9}], decoders)
     assert found["jaccard"] == pytest.approx([0.7, 0.2])
-    assert found["mmcs"] == pytest.approx([statistics.mean(stability), statistics.stdev(stability)])
-    assert "mmcs" not in summary([{"jaccard": 0.5}], decoders[:1])
+    assert found["mmcs"] == [pytest.approx(statistics.mean(stability)), None]  # pairs share seeds: no deviation
+    assert found["mmcs_range"] == pytest.approx([min(stability), max(stability)])
+    assert cell(found, "jaccard") == "0.7000 ± 0.2000"
+    assert cell(found, "mmcs").endswith(f"({min(stability):.4f} to {max(stability):.4f})")
+
+
+def test_one_seed_has_no_standard_deviation() -> None:
+    found = summary([{"jaccard": 0.5}], [torch.eye(4)])
+    assert found == {"jaccard": [0.5, None]}
+    assert (cell(found, "jaccard"), cell(found, "mmcs")) == ("0.5000", "")

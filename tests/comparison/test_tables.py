@@ -60,9 +60,12 @@ def test_the_paper_is_beside_them(tmp_path: Path) -> None:
     assert found["settings that differ"].header == ["setting", "SAE k=8", "SAE k=4"]
 
 
-def test_the_same_seed_twice_is_told(tmp_path: Path) -> None:
+def test_the_same_seed_twice_is_counted_once(tmp_path: Path) -> None:
     twice = [str(write_run(tmp_path / name, model(), 5, {"test/l0": 8.0})) for name in "ab"]
-    assert "SAE k=8: a, b share seeds: their spread is not that of seeds" in notes(group(gather(twice)))
+    (one,) = groups = group(gather(twice))
+    assert "b and a are one seed (they share settings and seeds): counted once" in notes(groups)
+    assert cell(one, "l0") == "8.0000"
+    assert one.values["l0"].std is None
     assert not any("share" in note for note in notes(three_seeds(tmp_path / "three")))
 
 

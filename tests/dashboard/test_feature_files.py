@@ -12,11 +12,12 @@ from silent import silent
 from vsae_lightning.analysis.columns import Column, columns
 from vsae_lightning.analysis.contexts import Contexts
 from vsae_lightning.analysis.features import Features
+from vsae_lightning.analysis.firings import Events
 from vsae_lightning.analysis.lens import Lens
 from vsae_lightning.analysis.neighbours import by_decoder, by_firing
 from vsae_lightning.analysis.predicates import Predicate
 from vsae_lightning.dashboard.data_files import read_data, writer
-from vsae_lightning.dashboard.feature_files import write_features
+from vsae_lightning.dashboard.feature_files import _histogram, write_features
 
 D_SAE = 70
 RANDOM = np.random.default_rng(0)
@@ -154,3 +155,24 @@ def test_only_of_its_own_text_it_is_known_what_is_held_out(own_text: bool, tmp_p
     for context in contexts:
         expected = context["position"] < excerpt.held_out * excerpt.context_length
         assert context["held_out"] is (expected if own_text else None)
+
+
+def test_an_axis_is_cut_where_one_value_would_decide_it() -> None:
+    values = np.concatenate([np.linspace(0.1, 1.0, 200), [500.0]]).astype(np.float32)
+    found = _histogram(Events(np.arange(len(values)), values, None))
+    assert found is not None
+    assert found["edges"][-1] == pytest.approx(3 * np.quantile(values, 0.99))
+    assert found["counts"].sum() == 201
+    assert found["counts"][-1] == 1
+    assert found["beyond"] == {"count": 1, "largest": 500.0}
+    signed = _histogram(Events(np.arange(len(values)), -values, None))
+    assert signed is not None
+    assert (signed["edges"][-1], signed["counts"][0], signed["beyond"]["largest"]) == (0.0, 1, 500.0)
+
+
+def test_an_axis_without_such_a_value_is_whole() -> None:
+    values = np.linspace(0.1, 1.0, 200).astype(np.float32)
+    found = _histogram(Events(np.arange(200), values, None))
+    assert found is not None
+    assert found["edges"][-1] == 1.0
+    assert "beyond" not in found

@@ -17,6 +17,11 @@ def test_the_numbers_of_the_run_are_shown(page: Page, report: Path) -> None:
     expect(page.locator("dt", has_text="model").locator("+ dd")).to_have_text("a <model>")
 
 
+def test_warnings_stand_before_the_numbers(page: Page, report: Path) -> None:
+    visit(page, report, "index.html")
+    expect(page.locator(".warnings li")).to_have_text("warning: the held-out <b>L0</b> is low")
+
+
 def test_the_histograms_say_what_they_hold(page: Page, report: Path) -> None:
     visit(page, report, "index.html")
     density, sparsity = page.locator(".bars").all()

@@ -87,7 +87,27 @@ def test_rows_are_outliers_above_the_ratio_not_at_it(ratio: float | None, droppe
     assert source.dropped_rows == dropped
 
 
-def test_the_filter_serves_the_same_rows_on_every_number_of_ranks() -> None:
+def test_one_limit_holds_for_all_lanes_and_blocks() -> None:
+    source = outlier_stream(10.0, [0.0, 1.0, 40.0], [[1, 1, 1, 2, 2], [2, 2, 2, 2, 1]])
+    source.load_block(0)
+    assert source.dropped_rows == 2  # by the medians of the lanes, 1 and 40
+    source.leave_out_above(39.0)
+    assert source.dropped_rows == 6
+    for block in range(2):
+        assert lane_norms(source, block, 5) == {0: [1.0] * 5, 1: [1.0] * 5}
+    source.leave_out_above(40.0)
+    assert {max(norms) for norms in lane_norms(source, 1, 5).values()} == {40.0}
+
+
+def test_a_limit_that_leaves_nothing_of_a_lane_is_an_error() -> None:
+    source = outlier_stream(10.0, [0.0, 1.0, 100.0], [[1, 1, 1, 1], [2, 2, 2, 2]])
+    source.leave_out_above(10.0)
+    with pytest.raises(InputError, match=r"max_norm_ratio is 10.0: it leaves nothing of block 0, lane [01]"):
+        source.batch(0)
+
+
+@pytest.mark.parametrize("max_norm", [None, 5.0])
+def test_the_filter_serves_the_same_rows_on_every_number_of_ranks(max_norm: float | None) -> None:
     norms = [1.0] * 100
     for token in range(0, 100, 7):
         norms[token] = 1000.0 + token
@@ -95,6 +115,9 @@ def test_the_filter_serves_the_same_rows_on_every_number_of_ranks() -> None:
     sizes = layout(max_norm_ratio=5.0)
     alone = ActivationStream(Norms(norms), tokens, sizes)
     ranks = [ActivationStream(Norms(norms), tokens, sizes, "cpu", rank, 4) for rank in range(4)]
+    if max_norm is not None:
+        for source in (alone, *ranks):
+            source.leave_out_above(max_norm)
     for step in range(8):
         together = torch.cat([source.batch(step).activations for source in ranks])
         assert torch.equal(together, alone.batch(step).activations)
@@ -292,11 +315,15 @@ def test_fewer_held_out_sequences_than_ranks_are_an_error() -> None:
         held_out(3, world=4)
 
 
-def test_outliers_are_not_left_out_of_evaluation() -> None:
-    source = HeldOutActivations(
-        Norms([0.0, 1.0, 99.0]), np.array([[1, 1, 2, 1]], dtype=np.uint16), layout(max_norm_ratio=2.0)
-    )
-    assert next(iter(source)).activations[:, 0].tolist() == [1.0, 1.0, 99.0, 1.0]
+@pytest.mark.parametrize(("max_norm", "left_out"), [(None, []), (99.0, []), (98.0, [99.0])])
+def test_held_out_rows_above_the_limit_are_apart(max_norm: float | None, left_out: list[float]) -> None:
+    tokens = np.array([[1, 1, 2, 1]], dtype=np.uint16)
+    source = HeldOutActivations(Norms([0.0, 1.0, 99.0]), tokens, layout(max_norm_ratio=2.0), max_norm=max_norm)
+    (batch,) = list(source)
+    kept = [place for place, token in enumerate(tokens[0]) if token == 1 or not left_out]
+    assert batch.positions.tolist() == kept
+    assert batch.token_ids.tolist() == tokens[0, kept].tolist()
+    assert batch.left_out[:, 0].tolist() == left_out
 
 
 @pytest.mark.parametrize(("dtype", "token"), [(np.uint16, 2**16 - 1), (np.uint32, 2**32 - 1)])

@@ -274,3 +274,30 @@ def test_warm_up_is_linear_from_zero() -> None:
 def test_bad_weights_are_refused_by_name(build: Any, message: str) -> None:
     with pytest.raises(vl.InputError, match=message):
         build()
+
+
+@pytest.mark.parametrize("kind", ["value", "magnitude"])
+@pytest.mark.parametrize("sigma", [0.4, "learned"])
+def test_the_elbo_is_that_of_all_latents(kind: Any, sigma: Any) -> None:
+    """Against torch.distributions; with the KL of the selected latents alone the loss is smaller."""
+    gamma, scale = 0.37, 0.8
+    totals = {}
+    for kl_on in ("all", "selected"):
+        options: dict[str, Any] = {"kl_weight": "elbo", "kl_on": kl_on, "kl_warmup_steps": 0, "aux_weight": 0.0}
+        prior = vl.ScaledNormal(scale)
+        module = randomised(vl.VSAE(D_IN, D_SAE, vl.TopK(K, by=kind), sigma=sigma, prior=prior, **options))
+        module.get_buffer("residual_variance.value").fill_(gamma)
+        totals[kl_on] = module.loss(batch(), 0, noise()).total
+
+    assert isinstance(module, vl.VSAE)
+    noisy = module.autoencoder
+    posterior = noisy.posterior(batch())
+    q = torch.distributions.Normal(posterior.mean, torch.as_tensor(posterior.sigma, dtype=torch.float64))
+    z = q.mean + q.stddev * noise()
+    f = torch.stack([torch.where(select(row, kind), row, 0.0) for row in z])
+    decoder = torch.distributions.Normal(f @ noisy.W_dec + noisy.b_dec, math.sqrt(gamma))
+    kl = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, scale)).sum(-1)
+    elbo = (decoder.log_prob(batch()).sum(-1) - kl).mean()
+    constant = D_IN / 2 * math.log(2 * math.pi * gamma)
+    torch.testing.assert_close(totals["all"] / (2 * gamma) + constant, -elbo, rtol=1e-7, atol=1e-7)
+    assert totals["selected"] < totals["all"]

@@ -193,6 +193,7 @@ def overview(d_sae: int) -> dict[str, Any]:
             {"name": "k", "value": "32"},
         ],
         "text": {"tokens": 500_000, "rows": 496_094, "held_out_rows": 99_219, "context_length": 128, "first_offset": 1},
+        "warnings": ["warning: the held-out <b>L0</b> is low"],
         "numbers": [
             {
                 "key": "explained_variance",

@@ -148,11 +148,12 @@ def map_origin(space: Space, options: Maps) -> Origin:
 
 
 def map_positions(observation: Observation, options: Maps) -> Int[np.ndarray, " rows"]:
-    """Of the rows that maps are drawn from, at most `max_rows` at random; rising."""
+    """Of the rows that maps are drawn from, which training keeps, at most `max_rows` at random; rising."""
     excerpt = observation.excerpt
-    chosen = np.arange(excerpt.rows)
+    chosen = np.flatnonzero(observation.kept)
     if len(chosen) > options.max_rows:
-        chosen = np.sort(np.random.default_rng(options.seed).choice(len(chosen), options.max_rows, replace=False))
+        random = np.random.default_rng(options.seed)
+        chosen = chosen[np.sort(random.choice(len(chosen), options.max_rows, replace=False))]
     return excerpt.positions(chosen)
 
 

@@ -45,7 +45,7 @@ def by_firing(observation: Observation, count: int = 10, pairs: int = PAIRS) -> 
             excerpt: time grows with the square of how many fire in a row.
     """
     l0 = np.arange(len(observation.l0), dtype=np.float64)
-    pairs_per_row = (observation.l0 * l0**2).sum() / observation.excerpt.rows
+    pairs_per_row = (observation.l0 * l0**2).sum() / observation.rows
     rows = min(int(pairs / max(pairs_per_row, 1)) + 1, observation.excerpt.rows)
     positions = observation.excerpt.positions(np.arange(rows))
     values = observation.firings.matrix(np.arange(observation.firings.d_sae), positions)

@@ -1,11 +1,12 @@
 """The one pass over the text: what an autoencoder does there."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from vsae_lightning.analysis.excerpt import Excerpt
 from vsae_lightning.analysis.firings import Firings
@@ -14,7 +15,7 @@ from vsae_lightning.errors import InputError
 from vsae_lightning.evaluation.evaluation import Track
 from vsae_lightning.evaluation.held_out import ROWS
 from vsae_lightning.evaluation.subject import Subject
-from vsae_lightning.metrics import ExplainedVariance
+from vsae_lightning.metrics import ExplainedVariances
 
 DENSE = 0.1  # a dense feature fires in more of the rows
 
@@ -28,10 +29,11 @@ class Observation:
         excerpt: What was read.
         firings: Where each latent fired.
         l0: In how many rows so many latents were active: 0, 1, 2, ...
-        explained_variance: 1 - sum |x - x_hat|^2 / sum |x - mean|^2.
+        explained_variance: 1 - sum |x - x_hat|^2 / sum |x - mean|^2, of the rows that training keeps.
         posteriors: Of a vSAE that samples.
-        norms: |x| of every row, in the order of the text.
+        norms: |x| of every row, in the order of the text, of rows that training leaves out too.
         own_text: Whether the excerpt is of the text that it was trained on, so that what is held out is so for it.
+        explained_variance_all_rows: The same of all rows; None where training keeps them all.
     """
 
     subject: Subject
@@ -42,11 +44,24 @@ class Observation:
     posteriors: Posteriors | None
     norms: Float[np.ndarray, " rows"]
     own_text: bool = True
+    explained_variance_all_rows: float | None = None
+
+    @property
+    def kept(self) -> Bool[np.ndarray, " rows"]:
+        """Which of the rows that were read training keeps: those whose norm is not too large. The others count in
+        `explained_variance_all_rows` alone."""
+        limit = self.subject.provenance.max_norm
+        return np.ones(self.excerpt.rows, dtype=bool) if limit is None else self.norms <= np.float32(limit)
+
+    @cached_property
+    def rows(self) -> int:
+        """How many of the rows that were read count."""
+        return int(self.kept.sum())
 
     @property
     def density(self) -> Float[np.ndarray, " d_sae"]:
         """The share of rows in which each latent fires."""
-        return self.firings.counts / self.excerpt.rows
+        return self.firings.counts / self.rows
 
     @property
     def dense(self) -> int:
@@ -56,7 +71,7 @@ class Observation:
     @property
     def mean_l0(self) -> float:
         """Active latents per row."""
-        return float(self.firings.counts.sum() / self.excerpt.rows)
+        return float(self.firings.counts.sum() / self.rows)
 
 
 @torch.no_grad()
@@ -90,11 +105,17 @@ class _Tally:
         self.subject = subject
         self.firings = Firings(subject.autoencoder.d_sae)
         self.l0 = np.zeros(1, dtype=np.int64)
-        self.explained = ExplainedVariance(subject.autoencoder.d_in).to(subject.device)
+        self.explained = ExplainedVariances(subject.autoencoder.d_in).to(subject.device)
         self.posteriors = PosteriorTally.of(subject.autoencoder)
         self.norms: list[torch.Tensor] = []
 
     def update(self, x: torch.Tensor, positions: np.ndarray) -> None:
+        self.norms.append(x.norm(dim=-1).cpu())
+        kept = self.subject.kept(x)
+        if not kept.all():
+            left_out = x[~kept]
+            self.explained.update(left_out, self.subject.autoencoder(left_out), left_out=True)
+            x, positions = x[kept], positions[kept.cpu().numpy()]
         latents = self.subject.autoencoder.latents(x)
         self.explained.update(x, self.subject.autoencoder.reconstruct(latents))
         sigma = None if self.posteriors is None else self.posteriors.update(x, latents)
@@ -102,13 +123,21 @@ class _Tally:
         counted = np.bincount(latents.active_per_row().cpu().numpy(), minlength=len(self.l0))
         counted[: len(self.l0)] += self.l0
         self.l0 = counted
-        self.norms.append(x.norm(dim=-1).cpu())
 
     def observation(self, excerpt: Excerpt, own_text: bool) -> Observation:
         posteriors = None if self.posteriors is None else self.posteriors.compute()
-        explained = float(self.explained.compute())
-        norms = torch.cat(self.norms).numpy()
-        return Observation(self.subject, excerpt, self.firings, self.l0, explained, posteriors, norms, own_text)
+        explained = {name: float(value) for name, value in self.explained.compute().items()}
+        return Observation(
+            self.subject,
+            excerpt,
+            self.firings,
+            self.l0,
+            explained["explained_variance"],
+            posteriors,
+            torch.cat(self.norms).numpy(),
+            own_text,
+            explained.get("explained_variance_all_rows"),
+        )
 
 
 def _text(subject: Subject) -> dict[str, Any]:

@@ -99,6 +99,10 @@ class SparseAutoencoder(Part):
     def pre_acts(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_sae"]:
         return torch.addmm(local(self.b_enc), self.encoder_input(x), self.encoder_weights())
 
+    def evaluation_scores(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_sae"]:
+        """What the sparsifier selects by in evaluation: in a vSAE the posterior mean, without noise."""
+        return self.pre_acts(x)
+
     def encoded(self, x: Float[Tensor, "batch d_in"], draw: Draw | None = None, keep_all: bool = False) -> Encoded:
         """Encode and sparsify a batch.
 
@@ -133,21 +137,40 @@ class SparseAutoencoder(Part):
         return kernels.linear_at(self.shards.copy(x), self._center(), W, b, indices, values), indices
 
     def latents(self, x: Float[Tensor, "batch d_in"]) -> Latents:
-        """The latents as the sparsifier gives them: without noise, and sparse where it is sparse."""
-        return self.encoded(x).latents
+        """The latents as the sparsifier gives them: without noise, and sparse where it is sparse.
+
+        Raises:
+            InputError: x is not of the width `d_in`.
+        """
+        return self.encoded(self._rows(x)).latents
 
     def reconstruct(self, latents: Latents) -> Float[Tensor, "batch d_in"]:
         return latents.decode(local(self.W_dec)) + local(self.b_dec)
 
     def encode(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_sae"]:
-        return self.latents(x.reshape(-1, self.d_in)).dense().reshape(*x.shape[:-1], self.d_sae)
+        """The latents of x, dense, in the precision of the weights.
+
+        Raises:
+            InputError: The last dimension of x is not `d_in`.
+        """
+        return self.latents(self._rows(x)).dense().reshape(*x.shape[:-1], self.d_sae)
 
     def decode(self, latents: Float[Tensor, "*batch d_sae"]) -> Float[Tensor, "*batch d_in"]:
-        return latents @ self.W_dec + self.b_dec
+        """The reconstruction from dense latents, in the precision of the weights.
+
+        Raises:
+            InputError: The last dimension of the latents is not `d_sae`.
+        """
+        rows = _rows(latents, "latents", "d_sae", self.d_sae, self.b_dec.dtype)
+        return (rows @ self.W_dec + self.b_dec).reshape(*latents.shape[:-1], self.d_in)
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
-        """x_hat, the reconstruction."""
-        return self.reconstruct(self.latents(x.reshape(-1, self.d_in))).reshape(x.shape)
+        """x_hat, the reconstruction, in the precision of the weights.
+
+        Raises:
+            InputError: The last dimension of x is not `d_in`.
+        """
+        return self.reconstruct(self.latents(self._rows(x))).reshape(x.shape)
 
     @torch.no_grad()
     def fold_input_scaling(self, mean: Float[Tensor, " d_in"], scale: Float[Tensor, ""]) -> None:
@@ -195,6 +218,9 @@ class SparseAutoencoder(Part):
                 setattr(part, name, shards.distribute(parameter, dims.get(parameter)))
         self.shards = self.sparsifier.shards = shards
 
+    def _rows(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "rows d_in"]:
+        return _rows(x, "x", "d_in", self.d_in, self.b_dec.dtype)
+
     def _center(self) -> Float[Tensor, " d_in"] | None:
         """What is subtracted from every row before it is encoded."""
         return self.shards.copy(local(self.b_dec)) if self.pre_bias else None
@@ -208,3 +234,12 @@ class SparseAutoencoder(Part):
 
     def _encoder_biases(self) -> list[nn.Parameter]:
         return [self.b_enc]
+
+
+def _rows(
+    x: Float[Tensor, "*any"], name: str, size: str, width: int, dtype: torch.dtype
+) -> Float[Tensor, "batch width"]:
+    """x as a matrix in this precision, refused where its last dimension is not `width`: else rows would be mixed."""
+    if x.ndim == 0 or x.shape[-1] != width:
+        raise InputError(f"{name} is {list(x.shape)}; its last dimension must be {size}, {width}. Is it transposed?")
+    return x.reshape(-1, width).to(dtype)

@@ -122,11 +122,23 @@ class Gated(Sparsifier):
 class _Step(torch.autograd.Function):
     """H(score - theta), with the straight-through gradient to theta."""
 
+    generate_vmap_rule = True  # with `setup_context` what torch.func needs
+
     @staticmethod
-    def forward(ctx: Any, score: Tensor, theta: Tensor, bandwidth: float) -> Tensor:
-        ctx.save_for_backward(score, theta)
-        ctx.bandwidth = bandwidth
+    def forward(score: Tensor, theta: Tensor, bandwidth: float) -> Tensor:
         return (score > theta).to(score.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        score, theta, ctx.bandwidth = inputs
+        ctx.save_for_backward(score, theta)
+        ctx.save_for_forward(score, theta)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        score, theta = ctx.saved_tensors
+        inside = ((score - theta).abs() < ctx.bandwidth / 2).to(score.dtype)
+        return torch.zeros_like(score) if tangents[1] is None else -tangents[1] * inside / ctx.bandwidth
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[None, Tensor, None]:

@@ -27,6 +27,10 @@ class DenseLatents:
     def dense(self) -> Float[Tensor, "batch d_sae"]:
         return self.shards.gather(self.values)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """As a file has them: `latents`, [batch, d_sae]."""
+        return {"latents": self.dense()}
+
     def decode(self, W_dec: Float[Tensor, "d_sae d_in"]) -> Float[Tensor, "batch d_in"]:
         """Sum over latents of value times decoder row; no bias."""
         return self.shards.sum(self.values @ W_dec)
@@ -75,6 +79,10 @@ class SparseLatents:
     def dense(self) -> Float[Tensor, "batch d_sae"]:
         zeros = self.values.new_zeros(len(self.values), self.d_sae)
         return self.shards.gather(zeros.scatter(-1, self.indices, self.values))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """As a file has them: `values` and `indices`, [batch, k]."""
+        return {"values": self.values, "indices": self.indices}
 
     def decode(self, W_dec: Float[Tensor, "d_sae d_in"]) -> Float[Tensor, "batch d_in"]:
         """Sum over the selected latents of value times decoder row; no bias."""

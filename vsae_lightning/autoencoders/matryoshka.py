@@ -1,5 +1,6 @@
 """Matryoshka: dictionaries nested in each other."""
 
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -41,6 +42,7 @@ class Matryoshka(Sparsifier):
         self.samples = sparsifier.samples
         self.needs_penalty = sparsifier.needs_penalty
         self.has_gate = sparsifier.has_gate
+        self.learns_threshold = sparsifier.learns_threshold
 
     def target_l0(self, draw: Draw | None) -> int | None:
         return self.sparsifier.target_l0(draw)
@@ -83,6 +85,9 @@ class Matryoshka(Sparsifier):
         self, score: Float[Tensor, "batch d_sae"] | None, latents: Latents, draw: Draw, rank_mean: RankMean
     ) -> None:
         self.sparsifier.observe(score, latents, draw, rank_mean)
+
+    def calibrate(self, scores: Iterable[Float[Tensor, "rows d_sae"]], rows: int) -> None:
+        self.sparsifier.calibrate(scores, rows)
 
     def reset_(self, dead: Bool[Tensor, " d_sae"]) -> None:
         self.sparsifier.reset_(dead)

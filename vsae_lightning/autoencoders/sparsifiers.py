@@ -1,7 +1,7 @@
 """Sparsifiers: pre-activations (or a sample of the posterior) to latents."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ class Sparsifier(Part, ABC):
         samples: Whether its selection in training needs the noise of a `Draw`.
         needs_penalty: Whether it learns a sparsity only if its penalty has a weight.
         has_gate: Whether a latent is on exactly when its score exceeds a threshold.
+        learns_threshold: Whether `calibrate` learns something for evaluation.
         can_shard: Whether it selects right where every rank has the scores of its own latents alone.
         shards: Which latents this rank has; z, scores and norms are of these.
     """
@@ -33,6 +34,7 @@ class Sparsifier(Part, ABC):
     samples: bool = False
     needs_penalty: bool = False
     has_gate: bool = True
+    learns_threshold: bool = False
     can_shard: bool = False
     shards: Shards = WHOLE
 
@@ -85,7 +87,21 @@ class Sparsifier(Part, ABC):
     def observe(
         self, score: Float[Tensor, "batch d_sae"] | None, latents: Latents, draw: Draw, rank_mean: RankMean
     ) -> None:
-        """Take in the statistics of a training batch."""
+        """Take in the statistics of a training batch, whose scores may be samples.
+
+        What evaluation depends on is learned in `calibrate`, from the scores that evaluation sees.
+        """
+
+    def calibrate(self, scores: Iterable[Float[Tensor, "rows d_sae"]], rows: int) -> None:
+        """Learn what evaluation needs, a threshold for example; called where `learns_threshold` is true.
+
+        Training calls this before every validation and every checkpoint, on its last rows. What is learned must
+        depend on these scores alone, so that a resumed run ends as one that was never interrupted.
+
+        Args:
+            scores: The scores of all latents (of all ranks) as evaluation has them, some rows at a time.
+            rows: The number of rows in all of `scores`.
+        """
 
     def reset_(self, dead: Bool[Tensor, " d_sae"]) -> None:
         """Give the `dead` latents the parameters they started with."""

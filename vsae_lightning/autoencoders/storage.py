@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from vsae_lightning.autoencoders.base import SparseAutoencoder
 from vsae_lightning.autoencoders.gates import Gated, JumpReLU
@@ -62,16 +62,22 @@ def load(
     return autoencoder.to(device).requires_grad_(False)
 
 
-def save(autoencoder: SparseAutoencoder, folder: str | Path, origin: dict[str, Any] | None = None) -> None:
+def save(autoencoder: nn.Module, folder: str | Path, origin: dict[str, Any] | None = None) -> None:
     """Write an autoencoder as `autoencoder.json` and `autoencoder.safetensors`, for `load`.
 
     The former has size and SHA-256 of the latter, so that two halves of different exports are never taken for one.
 
     Args:
-        autoencoder: In the units of the raw activations.
+        autoencoder: In the units of the raw activations; it may be compiled.
         folder: Made if there is none.
         origin: What is to be kept of where it comes from, plain values.
+
+    Raises:
+        InputError: Something else than an autoencoder.
     """
+    autoencoder = getattr(autoencoder, "_orig_mod", autoencoder)  # of torch.compile, which renames all weights
+    if not isinstance(autoencoder, SparseAutoencoder):
+        raise InputError(f"save: {type(autoencoder).__name__} is not an autoencoder; give what vl.load returns.")
     weights = Path(folder) / WEIGHTS_FILE
     with replacing(weights) as temporary:
         save_file({k: v.contiguous() for k, v in autoencoder.state_dict().items()}, temporary)

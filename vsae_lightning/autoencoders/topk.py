@@ -1,5 +1,6 @@
 """Sparsifiers that select a given number of latents."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -9,16 +10,16 @@ from torch import Tensor
 from vsae_lightning.autoencoders.choice import Choice
 from vsae_lightning.autoencoders.draw import Draw
 from vsae_lightning.autoencoders.latents import DenseLatents, Latents, SparseLatents
-from vsae_lightning.autoencoders.running import RunningMean
-from vsae_lightning.autoencoders.sparsifiers import RankMean, Sparsifier
-from vsae_lightning.autoencoders.threshold import InferenceThreshold
+from vsae_lightning.autoencoders.sparsifiers import Sparsifier
+from vsae_lightning.autoencoders.threshold import CountedThreshold, InferenceThreshold
 from vsae_lightning.errors import InputError
 
 
 class Selection(Sparsifier):
     """Keeps the k best of a row, on average; in training k may fall from `k_start` at first.
 
-    k(t) = k_start + (k - k_start) min(1, t / k_anneal_steps), rounded.
+    k(t) = k_start + (k - k_start) min(1, t / k_anneal_steps), rounded. The `threshold` is the score that k latents
+    per row exceed, on average over calibration rows; BatchTopK evaluates with it, and exports of TopK carry it.
 
     Args:
         k: Active latents per row.
@@ -29,6 +30,9 @@ class Selection(Sparsifier):
         InputError: k is smaller than 1, larger than the dictionary (on construction of the autoencoder), or
             `k_start` and `k_anneal_steps` do not go together.
     """
+
+    learns_threshold = True
+    threshold: InferenceThreshold
 
     def __init__(self, k: int, k_start: int | None = None, k_anneal_steps: int = 0) -> None:
         super().__init__()
@@ -44,6 +48,7 @@ class Selection(Sparsifier):
         self.k = k
         self.k_start = k_start
         self.k_anneal_steps = k_anneal_steps
+        self.threshold = InferenceThreshold()
 
     def target_l0(self, draw: Draw | None) -> int:
         return self.k_at(draw)
@@ -54,6 +59,9 @@ class Selection(Sparsifier):
             raise InputError(
                 f"{type(self).__name__}: k is {largest}, more than the {d_sae} latents of d_sae; choose k <= d_sae."
             )
+
+    def calibrate(self, scores: Iterable[Float[Tensor, "rows d_sae"]], rows: int) -> None:
+        self.threshold.calibrate(scores, rows, self.k)
 
     def k_at(self, draw: Draw | None) -> int:
         """k in training at the step of `draw`; the final k in evaluation."""
@@ -90,7 +98,6 @@ class TopK(Selection):
         super().__init__(k, k_start, k_anneal_steps)
         self.by = by
         self.has_gate = by == "value"
-        self.threshold = InferenceThreshold()
 
     def choice(self, draw: Draw | None) -> Choice:
         return Choice(self.k_at(draw), self.by == "magnitude", self.shards)
@@ -106,14 +113,8 @@ class TopK(Selection):
         assert latents.scores is not None
         return kth_largest(self.shards.gather(latents.scores), self.k_at(draw))
 
-    def observe(
-        self, score: Float[Tensor, "batch d_sae"] | None, latents: Latents, draw: Draw, rank_mean: RankMean
-    ) -> None:
-        assert isinstance(latents, SparseLatents)
-        assert latents.scores is not None
-        # What a rank offered in vain is among the indices, with the value 0.
-        selected = torch.where(latents.values != 0, latents.scores, 0.0)
-        self.threshold.update(self.shards.gather(selected), rank_mean)
+    def calibrate(self, scores: Iterable[Float[Tensor, "rows d_sae"]], rows: int) -> None:
+        super().calibrate((part.abs() for part in scores) if self.by == "magnitude" else scores, rows)
 
 
 class ProbabilisticTopK(Selection):
@@ -143,7 +144,6 @@ class ProbabilisticTopK(Selection):
         if not temperature > 0:
             raise InputError(f"ProbabilisticTopK: temperature is {temperature}; it must be positive; or use TopK.")
         self.temperature = temperature
-        self.threshold = InferenceThreshold()
 
     def forward(
         self, z: Float[Tensor, "batch d_sae"], score: Float[Tensor, "batch d_sae"], draw: Draw | None = None
@@ -160,21 +160,15 @@ class ProbabilisticTopK(Selection):
         assert score is not None
         return kth_largest(score, self.k_at(draw))
 
-    def observe(
-        self, score: Float[Tensor, "batch d_sae"] | None, latents: Latents, draw: Draw, rank_mean: RankMean
-    ) -> None:
-        assert score is not None
-        # Of the rows without noise, as evaluation sees them.
-        self.threshold.update(score.topk(self.k_at(draw), dim=-1, sorted=False).values, rank_mean)
-
 
 class BatchTopK(Selection):
     """The k * rows largest positive scores of a batch, k per row on average (Bussmann et al. 2024, arXiv 2412.06410).
 
     Rows of one lane compete with each other and with no others, so that the selection does not depend on the
-    number of ranks. In evaluation a row stands alone: a latent is active when its score exceeds the threshold,
-    the running mean over training batches of the smallest selected score (over the last hundred or so, so
-    that it has followed the weights by the end of a short run too).
+    number of ranks. In evaluation a row stands alone: a latent is active when its score exceeds the threshold. The
+    threshold is calibrated on the posterior means of the last training rows, so that k latents per row are active
+    on average: before every validation, and before every checkpoint. (The authors take a running mean of the smallest
+    score that training selected; with a sample in training and the mean in evaluation that is another L0.)
 
     Args:
         k: Active latents per row, on average.
@@ -187,7 +181,7 @@ class BatchTopK(Selection):
 
     def __init__(self, k: int, k_start: int | None = None, k_anneal_steps: int = 0) -> None:
         super().__init__(k, k_start, k_anneal_steps)
-        self.threshold = RunningMean(0.0)
+        self.threshold = CountedThreshold()
 
     def forward(
         self, z: Float[Tensor, "batch d_sae"], score: Float[Tensor, "batch d_sae"], draw: Draw | None = None
@@ -206,16 +200,6 @@ class BatchTopK(Selection):
         assert score is not None
         smallest = self._smallest_selected(score, latents, draw)
         return torch.where(smallest.isfinite(), smallest, 0.0).repeat_interleave(len(score) // draw.lanes)[:, None]
-
-    @torch.no_grad()
-    def observe(
-        self, score: Float[Tensor, "batch d_sae"] | None, latents: Latents, draw: Draw, rank_mean: RankMean
-    ) -> None:
-        assert score is not None
-        smallest = self._smallest_selected(score, latents, draw).float()
-        counted = smallest.isfinite()  # a lane without any positive score says nothing
-        total, lanes = rank_mean(torch.where(counted, smallest, 0.0).sum()), rank_mean(counted.float().sum())
-        self.threshold.update(torch.where(lanes > 0, total / lanes.clamp_min(1e-9), self.threshold.value))
 
     def _smallest_selected(
         self, score: Float[Tensor, "batch d_sae"], latents: Latents, draw: Draw

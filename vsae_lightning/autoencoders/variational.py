@@ -122,6 +122,9 @@ class VariationalAutoencoder(SparseAutoencoder):
         sigma = self.sigma * share
         return sigma * self.encoder_weights().norm(dim=0) if self.covariance == "encoder" else float(sigma)
 
+    def evaluation_scores(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_sae"]:
+        return self._mean(self.pre_acts(x))
+
     def mean_squares(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, " d_sae"]:
         """The mean over the batch of the square of every latent's pre-activation; x receives no gradient."""
         return kernels.mean_squares(x, self._center(), self.encoder_weights(), local(self.b_enc))

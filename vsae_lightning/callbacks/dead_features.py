@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 class DeadFeatures(Callback):
     """Logs `train/dead_fraction`: latents that fired in none of the last `window_tokens` training tokens.
 
+    Before training has seen so many tokens, which latents are dead is not known, and nothing is logged.
+
     Args:
         window_tokens: Over all ranks; None: the module's `dead_after_tokens`, after which AuxK counts a
             latent as dead.
@@ -33,5 +35,7 @@ class DeadFeatures(Callback):
         if not is_logged(trainer, trainer.global_step):
             return
         for name, module in cast("MembersModule", pl_module).members().items():
-            dead = module.usage.dead(self.window_tokens or module.dead_after_tokens)
-            pl_module.log(log_key("train", name, "dead_fraction"), dead.float().mean())
+            window = self.window_tokens or module.dead_after_tokens
+            if module.tokens_seen >= window:
+                dead = module.usage.dead(window)
+                pl_module.log(log_key("train", name, "dead_fraction"), dead.float().mean())

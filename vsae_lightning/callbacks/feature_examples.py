@@ -73,6 +73,8 @@ class FeatureExamples(Callback):
         has_text = hasattr(getattr(trainer, "datamodule", None), "held_out_tokens")
         if not is_due(trainer, batch_idx, self.every_n_steps) or not has_text:
             return
+        for member in members.values():
+            member.calibrate()  # all ranks together
         if not trainer.is_global_zero and not any(member.is_sharded for member in members.values()):
             return
         text = _HeldOutText.of(cast("ActivationDataModule", cast("Any", trainer).datamodule), self.max_tokens)
@@ -110,6 +112,9 @@ class _HeldOutText:
         """Activations, and their positions in the text."""
         for tokens, positions in self.excerpt.batches(self.data.layout.lm_batch_sequences):
             activations = self.data.model.activations(tokens.to(device))[:, self.excerpt.first_offset :].flatten(0, 1)
+            if self.data.max_norm is not None:
+                kept = activations.float().norm(dim=-1) <= self.data.max_norm
+                activations, positions = activations[kept], positions[kept.cpu().numpy()]
             for first in range(0, len(activations), ROWS):
                 yield activations[first : first + ROWS], positions[first : first + ROWS]
 

@@ -8,7 +8,6 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vsae_lightning.autoencoders.latents import Latents, SparseLatents
 from vsae_lightning.batches import HeldOutBatch, SyntheticBatch
 from vsae_lightning.callbacks.run_folder import run_folder
 from vsae_lightning.errors import InputError
@@ -63,18 +62,15 @@ class LatentsWriter(BasePredictionWriter):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        prediction: dict[str, Latents],
+        prediction: dict[str, dict[str, Tensor]],
         batch_indices: Any,
         batch: HeldOutBatch | SyntheticBatch,
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        beside = {key: tensor for key, tensor in batch._asdict().items() if key != "activations"}
+        beside = {key: tensor for key, tensor in batch._asdict().items() if key not in ("activations", "left_out")}
         for name, latents in prediction.items():
-            if isinstance(latents, SparseLatents):
-                tensors = {"values": latents.values, "indices": latents.indices, **beside}
-            else:
-                tensors = {"latents": latents.dense(), **beside}
+            tensors = {**latents, **beside}
             shard = shard_name(trainer.global_rank, batch_idx)
             with replacing(self._folder(trainer) / name / shard) as temporary:
                 save_file({key: _stored(tensor) for key, tensor in tensors.items()}, temporary)

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 class LossRecovered(Callback):
     """Logs `val/ce_loss_score`, `test/kl_score` and all else that `metrics.recovered` names, on held-out tokens.
 
-    Positions are those of training: the first `drop_positions` of every sequence keep their activations, and the
-    means are over predictions made at the others; special tokens are as any other. (`Core` of `vsae evaluate` can also
+    Positions are those of training: the first `drop_positions` of every sequence, and activations of too large a norm
+    (`data.max_norm_ratio`), stay as they are. The means are over predictions made at the other positions; special
+    tokens are as any other. (`Core` of `vsae evaluate` can also
     count as SAEBench does.) Mean ablation puts in the mean of all activations that the evaluation read.
 
     Of several members each is logged under its name, `val/NAME/ce_loss_score`; the clean and the ablated passes are
@@ -83,7 +84,7 @@ class LossRecovered(Callback):
         mean, self._mean = self._mean.compute(), None
         data = cast("ActivationDataModule", cast("Any", trainer).datamodule)
         members = cast("MembersModule", pl_module).members()
-        splice = Splice(data.model, members, mean.device)
+        splice = Splice(data.model, members, mean.device, data.max_norm)
         reconstructions = {name: _as_evaluated(trainer, member) for name, member in members.items()}
         for tokens in data.held_out_tokens(max_tokens):
             splice.update(tokens, Positions.trained(tokens, data.layout.drop_positions), mean, reconstructions)

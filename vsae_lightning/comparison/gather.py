@@ -1,7 +1,9 @@
 """RUN ... to the autoencoders that they are, each with all that is known of it, and what would make the rest."""
 
 import shlex
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from vsae_lightning.comparison.sources import (
 from vsae_lightning.config_files import read_config
 from vsae_lightning.errors import InputError, did_you_mean
 from vsae_lightning.evaluation.results import weights_digest
+from vsae_lightning.interop.public import public_value
 from vsae_lightning.loading import is_export, load, origin_of
 from vsae_lightning.log_keys import log_key
 from vsae_lightning.runs import CHECKPOINT, place_of, run_of
@@ -43,6 +46,8 @@ class Entry:
         curves: By metric: value by tokens seen.
         missing: Commands that would make what is not there.
         notes: What is there, and was left out.
+        digest: Reads the weights; gives their SHA-256, or None where there are none.
+        published: The settings as an export of a run has them; None of an export.
     """
 
     name: str
@@ -52,6 +57,8 @@ class Entry:
     curves: dict[str, Curve]
     missing: list[str]
     notes: list[str]
+    digest: Callable[[], str | None] = field(default=lambda: None, compare=False)
+    published: Settings | None = None
 
 
 def gather(runs: list[str], trust: Trust = ()) -> list[Entry]:
@@ -113,7 +120,7 @@ def _of_place(run: str, place: Path, member: str | None, trust: Trust = ()) -> d
     chosen: list[str | None] = [member] if member else [*members] or [None]
     checkpoint = folder / CHECKPOINT if place == folder else place
     logged, results = read_metrics(folder, checkpoint), read_results(folder)
-    curves = read_curves(folder, config)
+    curves = read_curves(folder, config, ("train", "val"))
     entries = {}
     for one in chosen:
         own = [result for result in results if owner(result, members) == one]
@@ -123,7 +130,11 @@ def _of_place(run: str, place: Path, member: str | None, trust: Trust = ()) -> d
         drawn = {key: curves[name] for key, name in keys.items() if name in curves}
         name = printable(folder.resolve().name + (f":{one}" if one else ""))
         missing = _missing(folder, one, values, is_run=True)
-        entries[folder.resolve(), one] = Entry(name, *settings_of(config, one), values, drawn, missing, told)
+        told += _of_earlier_step(folder, logged.get("fit", {}), curves)
+        digest = partial(_digest, checkpoint, one, trust)
+        settings, seeds = settings_of(config, one)
+        published, _ = settings_of(public_value(config), one)
+        entries[folder.resolve(), one] = Entry(name, settings, seeds, values, drawn, missing, told, digest, published)
     return entries
 
 
@@ -138,9 +149,11 @@ def _of_export(folder: Path, trust: Trust) -> Entry:
     values = values_of({"test": origin.metrics, "fit": origin.metrics}, "", newest(current))
     missing = _missing(folder, None, values, is_run=False)
     if origin.training and not members_of(origin.training):
-        return Entry(name, *settings_of(origin.training, None), values, {}, missing, told)
+        settings, seeds = settings_of(origin.training, None)
+        return Entry(name, settings, seeds, values, {}, missing, told, partial(_digest, folder, None, trust))
     described_as = origin.autoencoder or load(folder, trust=trust).config()
-    return Entry(name, described(described_as, name), (), values, {}, missing, told)
+    settings = described(described_as, name)
+    return Entry(name, settings, (), values, {}, missing, told, partial(_digest, folder, None, trust))
 
 
 def _of_these_weights(
@@ -158,6 +171,23 @@ def _of_these_weights(
     count = len(results) - len(current)
     told = f"{count} result{'s' * (count > 1)} of other weights {'are' if count > 1 else 'is'} left out"
     return current, [f"{told}: {_evaluate(place, member, suites)} makes {'them' if count > 1 else 'it'} anew"]
+
+
+def _digest(place: Path, member: str | None, trust: Trust) -> str | None:
+    return weights_digest(load(place, member=member, trust=trust)) if place.exists() else None
+
+
+def _of_earlier_step(folder: Path, fit: dict[str, Any], curves: dict[str, Curve]) -> list[str]:
+    """A warning where the validation that fit.json tells of is of an earlier step than the checkpoint."""
+    tokens = fit.get("train/tokens")
+    validated = max((step for name, curve in curves.items() if name.startswith("val/") for step in curve), default=None)
+    if not isinstance(tokens, int | float) or validated is None or validated >= tokens:
+        return []
+    again = printable(f"vsae validate {shlex.quote(str(folder))}")
+    return [
+        f"warning: fit.json has the validation after {validated:,} training tokens, but the checkpoint is of "
+        f"{int(tokens):,}: {again} makes the metrics of the checkpoint"
+    ]
 
 
 def _nothing(place: Path) -> InputError:

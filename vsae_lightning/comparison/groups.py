@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from vsae_lightning.comparison.curves import CURVES
+from vsae_lightning.comparison.duplicates import alike, once
 from vsae_lightning.comparison.gather import Entry
 from vsae_lightning.comparison.published import SOURCE, published
-from vsae_lightning.comparison.settings import Settings, identity, printable, short_names
+from vsae_lightning.comparison.settings import Settings, printable, short_names
 from vsae_lightning.comparison.sources import SOURCES
 
 
@@ -67,14 +68,12 @@ class Group:
 
 def group(entries: Sequence[Entry]) -> list[Group]:
     """One group for every settings, in the order of the first of each."""
-    alike: dict[str, list[Entry]] = {}
-    for entry in entries:
-        alike.setdefault(identity(entry.settings), []).append(entry)
-    names = short_names([several[0].settings for several in alike.values()])
+    groups = alike(entries)
+    names = short_names([several[0].settings for several in groups])
     taken = [name for name, _ in names]
     return [
-        _group(several, name, family, distinct=taken.count(name) == 1)
-        for several, (name, family) in zip(alike.values(), names, strict=True)
+        _group(*once(several), name, family, distinct=taken.count(name) == 1)
+        for several, (name, family) in zip(groups, names, strict=True)
     ]
 
 
@@ -95,7 +94,7 @@ def of_the_paper() -> list[Group]:
     ]
 
 
-def _group(entries: Sequence[Entry], name: str, family: str, distinct: bool) -> Group:
+def _group(entries: Sequence[Entry], told: Sequence[str], name: str, family: str, distinct: bool) -> Group:
     """`distinct`: no other group has this name; else that of its first run is added."""
     suffix = "" if distinct else f" ({entries[0].name})"
     quantities = dict.fromkeys(key for entry in entries for key in entry.values)
@@ -107,7 +106,7 @@ def _group(entries: Sequence[Entry], name: str, family: str, distinct: bool) -> 
         settings=entries[0].settings,
         values={key: _value(entries, key) for key in quantities},
         curves={key: curve for key in CURVES if (curve := _curve(entries, key))},
-        notes=tuple(f"{entry.name}: {note}" for entry in entries for note in entry.notes),
+        notes=(*told, *(f"{entry.name}: {note}" for entry in entries for note in entry.notes)),
     )
 
 

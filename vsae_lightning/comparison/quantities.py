@@ -29,6 +29,20 @@ class Quantity(NamedTuple):
     logged: str = ""
 
 
+# Of autoencoders whose training left activations out for their norm: shown where there are any.
+ALL_ROWS = (
+    Quantity(
+        "explained_variance_all_rows",
+        "explained variance, all rows",
+        "explained variance of all rows, fraction",
+        "core",
+        "",
+        "explained_variance_all_rows",
+    ),
+    Quantity(
+        "left_out_fraction", "left out", "rows left out for their norm, fraction", "core", "", "left_out_fraction"
+    ),
+)
 CORE = (
     Quantity(
         "explained_variance",
@@ -130,7 +144,7 @@ TYPE_IDS = {
     "geometry": ("geometry",),
     "robustness": ("robustness",),
 }
-KNOWN = (*CORE, *PROBING, *FEATURES, *SCR, *TPP, *TPP_INTENDED, *TPP_UNINTENDED)
+KNOWN = (*CORE, *ALL_ROWS, *PROBING, *FEATURES, *SCR, *TPP, *TPP_INTENDED, *TPP_UNINTENDED)
 
 
 def headline(type_id: str, name: str) -> Quantity:

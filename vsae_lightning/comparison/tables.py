@@ -7,8 +7,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from vsae_lightning.comparison.cautions import cautions
 from vsae_lightning.comparison.groups import Group, Value
 from vsae_lightning.comparison.quantities import (
+    ALL_ROWS,
     CORE,
     FEATURES,
     PROBING,
@@ -52,7 +54,7 @@ def parts(groups: Sequence[Group]) -> list[Part]:
     own = [(type_id, _headlines(groups, type_id)) for type_id in WITH_HEADLINE]
     chosen = [
         (title, quantities)
-        for title, quantities in (*PARTS, *own)
+        for title, quantities in (PARTS[0], ("rows left out of training", ALL_ROWS), *PARTS[1:], *own)
         if quantities is CORE or any(_has_any(group, quantities) for group in groups)
     ]
     found = [
@@ -104,12 +106,8 @@ def notes(groups: Sequence[Group]) -> list[str]:
         told.append("mean ± standard deviation over n seeds, with n - 1 in its denominator")
     if any(value.source in OF_VALIDATION for group in groups for value in group.values.values()):
         told.append(LEGEND)
-    for group in groups:
-        known = [seeds for seeds in group.seeds if seeds]
-        if len(set(known)) < len(known):
-            told.append(f"{group.name}: {', '.join(group.members)} share seeds: their spread is not that of seeds")
-        told += group.notes
-    return told
+    told += cautions(groups)
+    return [*told, *(note for group in groups for note in group.notes)]
 
 
 def rich_tables(found: Sequence[Part]) -> list[Table]:

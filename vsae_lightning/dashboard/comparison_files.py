@@ -61,7 +61,7 @@ def _how(compared: Compared) -> str:
     mine, other = compared.mine, compared.other
     foreign = "" if other.observation.own_text else " The text is that of the first; the second was trained on another."
     return (
-        f"Features that fire in {mine.observation.excerpt.rows:,} rows, {len(mine.features):,} and "
+        f"Features that fire in {mine.observation.rows:,} rows, {len(mine.features):,} and "
         f"{len(other.features):,}. A feature is in one pair at most, with a cosine of decoder rows above {FLOOR}; the "
         f"pairs are those whose sum of (cosine - {FLOOR}) is the largest. A feature whose largest cosine with the "
         f"other's is below {compared.threshold:g} is one that the other has not.{foreign}"

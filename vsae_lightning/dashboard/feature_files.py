@@ -17,6 +17,7 @@ from vsae_lightning.evaluation.evaluation import Track
 
 SHARD = 64
 BINS = 20
+STRETCH = 3.0  # an axis of a histogram is no longer than so many 99th percentiles
 IN_TABLE = 5  # tokens promoted
 
 
@@ -104,13 +105,21 @@ class _Pages:
 
 
 def _histogram(events: Events) -> dict[str, Any] | None:
-    """Of the values where it fires, from 0 to the strongest; of signed latents from the lowest."""
+    """Of the values where it fires, from 0 to the strongest; of signed latents from the lowest.
+
+    Where a few values are so large that all others would be one bar, the axis ends at `STRETCH` times the 99th
+    percentile of |value|. The bars at its ends count the values beyond too; `beyond` has their number, and the largest.
+    """
     values = events.values
     if not len(values):
         return None
-    ends = min(0.0, float(values.min())), max(0.0, float(values.max()))
-    counts, edges = np.histogram(values, BINS, ends)
-    return {"edges": edges, "counts": counts}
+    strength = np.abs(values)
+    end = STRETCH * float(np.quantile(strength, 0.99))
+    ends = min(0.0, max(-end, float(values.min()))), max(0.0, min(end, float(values.max())))
+    counts, edges = np.histogram(np.clip(values, *ends), BINS, ends)
+    beyond = int((strength > end).sum())
+    cut = {"beyond": {"count": beyond, "largest": float(strength.max())}} if beyond else {}
+    return {"edges": edges, "counts": counts, **cut}
 
 
 def _intervals(events: Events, wanted: Contexts) -> list[dict[str, Any]]:

@@ -12,9 +12,10 @@ import yaml
 from vsae_lightning.analysis.observation import DENSE, Observation
 from vsae_lightning.analysis.training_usage import TrainingUsage
 from vsae_lightning.autoencoders.variational import VariationalAutoencoder
+from vsae_lightning.comparison.cautions import off_target
 from vsae_lightning.comparison.curves import Curve, read_curves
 from vsae_lightning.comparison.gather import Entry, entry_of
-from vsae_lightning.comparison.quantities import CORE, FEATURES, PROBING, SCR, TPP, headline
+from vsae_lightning.comparison.quantities import ALL_ROWS, CORE, FEATURES, PROBING, SCR, TPP, headline
 from vsae_lightning.comparison.settings import printable
 from vsae_lightning.comparison.sources import BY_SAEBENCH, SOURCES, Values
 from vsae_lightning.dashboard.feature_files import SHARD
@@ -39,6 +40,8 @@ FACTS = (
     "decoder",
     "optimizer.lr",
     "data.batch_size",
+    "data.text",
+    "data.max_norm_ratio",
 )
 DRAWN = ("explained_variance", "l0", "dead_fraction", "loss", "reconstruction", "kl", "gate_kl", "sparsity", "aux")
 MAX_POINTS = 500
@@ -106,6 +109,7 @@ def overview(
     return {
         "run": _facts(observation, entry, usage),
         "text": _text(observation),
+        "warnings": public_value(_warnings(observation, entry)),
         "numbers": [*_numbers(observation, predicates), *_recorded(entry.values)],
         "curves": _curves(read_curves(subject.folder, subject.training, ("train", "val"), DRAWN), member),
         "density": {
@@ -149,10 +153,11 @@ def _trained_with(path: Path) -> str | None:
 
 def _text(observation: Observation) -> dict[str, int]:
     excerpt = observation.excerpt
+    per_sequence = excerpt.context_length - excerpt.first_offset
     return {
         "tokens": excerpt.tokens.size,
-        "rows": excerpt.rows,
-        "held_out_rows": excerpt.held_out * (excerpt.context_length - excerpt.first_offset),
+        "rows": observation.rows,
+        "held_out_rows": int(observation.kept[: excerpt.held_out * per_sequence].sum()),
         "context_length": excerpt.context_length,
         "first_offset": excerpt.first_offset,
     }
@@ -163,6 +168,7 @@ def _numbers(observation: Observation, predicates: float | None) -> list[Number]
     density = observation.density
     found = [
         ("explained_variance", "explained variance", observation.explained_variance, "fraction of the variance"),
+        *_with_left_out(observation),
         ("l0", "L0", observation.mean_l0, "active features per token"),
         ("alive_fraction", "alive", float((density > 0).mean()), "fraction of the features that fired at all"),
         ("dead", "dead", int((density == 0).sum()), "features that never fired"),
@@ -172,6 +178,30 @@ def _numbers(observation: Observation, predicates: float | None) -> list[Number]
     return [
         {"key": key, "name": name, "value": value, "help": what, "source": HERE} for key, name, value, what in found
     ]
+
+
+def _with_left_out(observation: Observation) -> list[tuple[str, str, float, str]]:
+    """What the explained variance is with the rows that training leaves out, where there are any."""
+    if observation.explained_variance_all_rows is None:
+        return []
+    left_out = 1 - observation.rows / observation.excerpt.rows
+    limit = f"rows whose norm is above {observation.subject.provenance.max_norm:.4g}, which training leaves out"
+    return [
+        (
+            "explained_variance_all_rows",
+            "explained variance, all rows",
+            observation.explained_variance_all_rows,
+            f"with {limit}",
+        ),
+        ("left_out_fraction", "left out", left_out, f"fraction of the rows: {limit}"),
+    ]
+
+
+def _warnings(observation: Observation, entry: Entry) -> list[str]:
+    """What one must know before numbers of this page are compared."""
+    l0 = [observation.mean_l0, *entry.values.get("l0", {}).values()]
+    told = off_target(entry.name, entry.settings, l0)
+    return [*([told] if told else []), *entry.notes]
 
 
 def _recorded(values: Values) -> list[Number]:
@@ -186,7 +216,7 @@ def _recorded(values: Values) -> list[Number]:
             "source": _named(source),
         }
         for source in SOURCES
-        for quantity in (*CORE, *PROBING, *FEATURES, *SCR, *TPP, *headlines)
+        for quantity in (*CORE, *ALL_ROWS, *PROBING, *FEATURES, *SCR, *TPP, *headlines)
         if source in values.get(quantity.key, {})
     ]
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
@@ -19,8 +19,16 @@ from vsae_lightning.data.position import (
     require_same_source,
     steps_consumed,
 )
-from vsae_lightning.data.statistics import InputScaling, InputStatistics, ScaleTo, input_statistics
-from vsae_lightning.data.stream import ActivationStream, Sequences, StreamLayout
+from vsae_lightning.data.statistics import (
+    MASSIVE_RATIO,
+    InputScaling,
+    InputStatistics,
+    NormStatistics,
+    ScaleTo,
+    input_statistics,
+    norm_statistics,
+)
+from vsae_lightning.data.stream import ActivationStream, Sequences, StreamLayout, spread
 from vsae_lightning.data.text import BundledText, TextSource
 from vsae_lightning.data.tokens import TokenStore, store_key
 from vsae_lightning.errors import InputError, require_at_least
@@ -50,8 +58,9 @@ class ActivationDataModule(LightningDataModule):
         prepend_bos: Start every sequence with the tokenizer's BOS token (Pythia was trained without).
         drop_positions: First positions of every sequence that are left out: position 0 is an attention
             sink of huge norm in models without BOS.
-        max_norm_ratio: Also leave activations out of training whose norm is more than so many times the
-            median; held-out metrics count them all.
+        max_norm_ratio: Activations whose norm is more than this many times the median norm (massive activations,
+            sinks) are left out of training and of held-out metrics. The limit is fixed on the first block. null: keep
+            all activations.
         max_non_finite_sequences: Activations that are not finite are left out, named and counted; training stops when
             one rank has met more sequences with such activations than this.
         max_tokens: Tokenise no more training tokens than this; None: all of the text.
@@ -84,7 +93,7 @@ class ActivationDataModule(LightningDataModule):
         dtype: Dtype = "float32",
         prepend_bos: bool = False,
         drop_positions: int = 1,
-        max_norm_ratio: float | None = None,
+        max_norm_ratio: float | None = MASSIVE_RATIO,
         max_non_finite_sequences: int = 100,
         max_tokens: int | None = None,
         scale_to: ScaleTo = "d_in",
@@ -126,6 +135,7 @@ class ActivationDataModule(LightningDataModule):
         self.predict_split = predict_split
         self.cache_dir = cache_dir
         self.statistics: InputStatistics | None = None
+        self.norms: NormStatistics | None = None
         self.tokens: TokenStore | None = None
         self.stream: ActivationStream | None = None
         self.allowed_to_change: frozenset[str] = frozenset()
@@ -145,6 +155,11 @@ class ActivationDataModule(LightningDataModule):
     def lanes(self) -> int:
         """Independent parts of the stream, over all ranks."""
         return self.layout.lanes
+
+    @property
+    def max_norm(self) -> float | None:
+        """The largest norm of an activation that training keeps, in raw units; None: training keeps all of them."""
+        return None if self.norms is None or self.layout.max_norm_ratio is None else self.norms.limit
 
     def prepare_data(self) -> None:
         require_an_end(self.trainer)
@@ -172,6 +187,8 @@ class ActivationDataModule(LightningDataModule):
 
     def train_dataloader(self) -> ActivationStream:
         assert self.stream is not None
+        if self.stream.max_norm != self.max_norm:
+            self.stream.leave_out_above(self.max_norm)
         return self.stream
 
     def val_dataloader(self) -> HeldOutActivations:
@@ -196,9 +213,17 @@ class ActivationDataModule(LightningDataModule):
         sequences = self.tokens.held_out[: max(max_tokens // self.context_length, self.lanes)]
         return self._in_order(sequences, min(at_once, self.layout.lm_batch_sequences)).tokens()
 
+    def training_rows(self, rows: int) -> Iterator[Float[Tensor, "_ d_in"]]:
+        """This rank's share of at least so many training rows, evenly spread over the text; no step is consumed."""
+        assert self.tokens is not None
+        sequences = spread(self.tokens.train, rows, self.layout.drop_positions, least=self.lanes)
+        return (batch.activations.float() for batch in self._in_order(sequences))
+
     def input_statistics(self) -> InputScaling:
         """The scaling of the activations, estimated on the first block; equal on all ranks."""
         assert self.stream is not None
+        self.norms = norm_statistics(self.stream.finite_rows(0), self.layout.max_norm_ratio or MASSIVE_RATIO)
+        self.stream.leave_out_above(self.max_norm)
         self.statistics = input_statistics(self.stream.kept_rows(0))
         scaling = self.statistics.scaling(self.scale_to, self.center)
         rank_zero_info(
@@ -206,6 +231,10 @@ class ActivationDataModule(LightningDataModule):
             f"outlier severity gamma = ||mean|| / ||std|| = {self.statistics.outlier_severity:.3g}; "
             f"shuffle window {self.stream.shuffle_window:,} activations"
         )
+        if self.norms.massive and self.max_norm is None:
+            rank_zero_warn(f"activations: {self.norms.told(are_left_out=False)}")
+        elif self.norms.massive:
+            rank_zero_info(f"activations: {self.norms.told(are_left_out=True)}")
         return scaling
 
     def state_dict(self) -> dict[str, Any]:
@@ -217,6 +246,7 @@ class ActivationDataModule(LightningDataModule):
             "layout": asdict(self.layout),
             "source": self._source(),
             "statistics": statistics,
+            "norms": self.norms and self.norms._asdict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -231,6 +261,8 @@ class ActivationDataModule(LightningDataModule):
         saved, given = state_dict.get("source", {}), self._source()
         self.changed = require_same_source(self.trainer, saved, given, self.allowed_to_change)
         self.statistics = state_dict["statistics"] and InputStatistics(**state_dict["statistics"])
+        norms = state_dict.get("norms")  # older checkpoints have none: they count every activation
+        self.norms = norms and NormStatistics(**norms)
 
     def _source(self) -> dict[str, Any]:
         """What decides which activations there are, and in which units; the text by the tokens that it gave."""
@@ -267,7 +299,7 @@ class ActivationDataModule(LightningDataModule):
         assert self.trainer is not None
         device: torch.device = self.trainer.strategy.root_device
         layout = replace(self.layout, lm_batch_sequences=at_once or self.layout.lm_batch_sequences)
-        return HeldOutActivations(self.model, sequences, layout, device, *self._ranks())
+        return HeldOutActivations(self.model, sequences, layout, device, *self._ranks(), max_norm=self.max_norm)
 
     def _ranks(self) -> tuple[int, int]:
         assert self.trainer is not None

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from vsae_lightning.batches import HeldOutBatch
@@ -23,6 +23,15 @@ class HeldOutActivations:
     """Iterates over `HeldOutBatch`: whole sequences, in order, each rank its share.
 
     Position 0 (and every further of `drop_positions`) is left out, as in training; so is what is not finite.
+
+    Args:
+        model: The language model, loaded on `device`.
+        sequences: What is read.
+        layout: Sizes.
+        device: Where activations are kept.
+        rank: Of this process.
+        world_size: Number of processes.
+        max_norm: Rows of a larger norm, which training leaves out, are in `left_out` of a batch; None: there are none.
     """
 
     def __init__(
@@ -33,10 +42,12 @@ class HeldOutActivations:
         device: torch.device | str = "cpu",
         rank: int = 0,
         world_size: int = 1,
+        max_norm: float | None = None,
     ) -> None:
         self.model = model
         self.sequences = sequences
         self.drop_positions = layout.drop_positions
+        self.max_norm = max_norm
         self.device = torch.device(device)
         if len(sequences) < world_size:
             raise InputError(
@@ -63,8 +74,16 @@ class HeldOutActivations:
             positions = torch.arange(tokens.shape[1], device=self.device).expand_as(tokens)
             sequences = chunk.to(self.device)[:, None].expand_as(tokens)
             beside = (x[:, self.drop_positions :].flatten(0, 1) for x in (tokens, positions, sequences))
-            batch = HeldOutBatch(activations.flatten(0, 1), *beside)
-            yield self._finite(batch, sequences_not_finite(activations, chunk))
+            rows = activations.flatten(0, 1)
+            batch = HeldOutBatch(rows, *beside, left_out=rows[:0])
+            yield self._within(self._finite(batch, sequences_not_finite(activations, chunk)))
+
+    def _within(self, batch: HeldOutBatch) -> HeldOutBatch:
+        """The batch with the rows of too large a norm apart."""
+        if self.max_norm is None:
+            return batch
+        kept = batch.activations.float().norm(dim=-1) <= self.max_norm
+        return _rows(batch, kept)._replace(left_out=batch.activations[~kept])
 
     def _finite(self, batch: HeldOutBatch, bad: list[int]) -> HeldOutBatch:
         if not bad:
@@ -75,4 +94,9 @@ class HeldOutActivations:
         warnings.warn(
             f"activations that are not finite in the held-out sequences {bad[:8]}: left out. {OVERFLOW}", stacklevel=2
         )
-        return HeldOutBatch(*(column[finite] for column in batch))
+        return _rows(batch, finite)
+
+
+def _rows(batch: HeldOutBatch, chosen: Bool[Tensor, " batch"]) -> HeldOutBatch:
+    activations, token_ids, positions, sequences, left_out = batch
+    return HeldOutBatch(activations[chosen], token_ids[chosen], positions[chosen], sequences[chosen], left_out)

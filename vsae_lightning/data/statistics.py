@@ -1,4 +1,4 @@
-"""Mean and scale of the activations, from the first block, equal on every number of ranks."""
+"""Mean, scale and largest norms of the activations, from the first block, equal on every number of ranks."""
 
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 ScaleTo = Literal["d_in", "one"]
+MASSIVE_RATIO = 10.0  # dictionary_learning recommends it for the sinks of Qwen
 
 
 class InputScaling(NamedTuple):
@@ -40,6 +41,56 @@ class InputStatistics(NamedTuple):
         mean = self.mean if center else torch.zeros_like(self.mean)
         energy = self.centred_squared_norm if center else self.mean_squared_norm
         return InputScaling(mean.float(), (target / energy).sqrt().float(), mean.new_tensor(target).float())
+
+
+class NormStatistics(NamedTuple):
+    """Norms of the raw activations over the first block. A massive row has a norm above `limit`.
+
+    Attributes:
+        ratio: What `limit` is in medians.
+        limit: `ratio` times the median over lanes of the median norm of each lane; raw units.
+        rows: Finite rows of the block.
+        massive: How many of them are massive.
+        largest: The largest norm, in medians.
+        energy_share: The share of massive rows in the sum of ||x||^2.
+    """
+
+    ratio: float
+    limit: float
+    rows: int
+    massive: int
+    largest: float
+    energy_share: float
+
+    def told(self, are_left_out: bool) -> str:
+        """One line on the massive rows, and the option that decides about them."""
+        found = (
+            f"{self.massive:,} of {self.rows:,} activations have a norm above {self.ratio:g} times the median, "
+            f"{self.limit:.4g} (largest: {self.largest:,.0f} times; {self.energy_share:.1%} of the energy)"
+        )
+        if are_left_out:
+            return f"{found}. Training and held-out metrics leave them out; to keep them: --data.max_norm_ratio null"
+        option = f"--data.max_norm_ratio {self.ratio:g}"
+        return f"{found}. They decide the loss and the explained variance; to leave them out: {option}"
+
+
+def norm_statistics(lanes: Iterable[Float[Tensor, "_ d_in"]], ratio: float) -> NormStatistics:
+    """Which norms are out of proportion; `lanes` are the finite rows of this rank's."""
+    norms = [rows.float().norm(dim=-1).double() for rows in lanes]
+    medians = _all_lanes(torch.stack([lane.median()[None] for lane in norms]))
+    median = float(medians.median())
+    limit = ratio * median
+    sums = _all_lanes(torch.stack([_norm_sums(lane, limit) for lane in norms]))
+    rows, massive, energy, massive_energy = sums[:, :4].sum(0).tolist()
+    largest, share = float(sums[:, 4].max()) / max(median, 1e-30), massive_energy / max(energy, 1e-30)
+    return NormStatistics(ratio, limit, int(rows), int(massive), largest, share)
+
+
+def _norm_sums(norms: Float[Tensor, " rows"], limit: float) -> Float[Tensor, " 5"]:
+    """Rows, massive rows, ||x||^2 of both, and the largest norm of one lane."""
+    squares, massive = norms.square(), norms > limit
+    sums = [norms.new_tensor(len(norms)), massive.sum(), squares.sum(), squares[massive].sum(), norms.max()]
+    return torch.stack([value.to(norms.dtype) for value in sums])
 
 
 def input_statistics(lanes: Iterable[Float[Tensor, "_ d_in"]]) -> InputStatistics:

@@ -49,7 +49,7 @@ class StreamLayout:
         lanes: Independent parts of a block; the number of ranks divides it.
         drop_positions: First positions of every sequence that are left out (attention sinks).
         lm_batch_sequences: Sequences per forward pass of the language model.
-        max_norm_ratio: Leave out rows whose norm is more than so many times their lane's median; None: keep all.
+        max_norm_ratio: Leave out rows whose norm is more than this many times the median norm; None: keep all rows.
         seed: Of every permutation.
 
     Raises:
@@ -94,9 +94,11 @@ class StreamLayout:
 class ActivationStream:
     """Iterates over `ActivationBatch` for ever.
 
-    Rows that are not finite, and those that `max_norm_ratio` leaves out, are never served.
+    Rows that are not finite, and those that `max_norm_ratio` leaves out, are never served. The median is that of the
+    row's lane in its block until `leave_out_above` sets one limit for all blocks.
 
     Attributes:
+        max_norm: The limit that `leave_out_above` set; raw units.
         before_pass: Called before every pass of the language model, between two batches: whoever wants to stop a
             long computation raises here.
 
@@ -146,10 +148,12 @@ class ActivationStream:
         self.position = position
         self.max_non_finite_sequences = max_non_finite_sequences
         self.before_pass: list[Callable[[], None]] = []
+        self.max_norm: float | None = None
         self.dropped_rows = 0
         self.non_finite_sequences = 0
         self.language_model_seconds = 0.0
         self._block: int | None = None
+        self._dropped_in_block = 0
         self._rows = torch.empty(len(self.lanes), rows, model.d_in, dtype=model.dtype, device=self.device)
         self._order = torch.empty(len(self.lanes), rows, dtype=torch.long, device=self.device)
         self._permutation = lru_cache(maxsize=2)(self._epoch_permutation)
@@ -203,11 +207,26 @@ class ActivationStream:
         if block != self._block:
             start = time.perf_counter()
             self._block = None
+            self._dropped_in_block = 0
             for slot, lane in enumerate(self.lanes):
                 self._fill_lane(slot, block, lane)
+                self._shuffle_lane(slot, block, lane)
             self._block = block
             self.language_model_seconds += time.perf_counter() - start
         return self._rows
+
+    def leave_out_above(self, max_norm: float | None) -> None:
+        """Leave out rows of a larger norm from now on, in the block at hand too; None: as `max_norm_ratio` says."""
+        self.max_norm = max_norm
+        if self._block is not None:
+            self.dropped_rows -= self._dropped_in_block
+            self._dropped_in_block = 0
+            for slot, lane in enumerate(self.lanes):
+                self._shuffle_lane(slot, self._block, lane)
+
+    def finite_rows(self, block: int) -> Iterator[Float[Tensor, "rows d_in"]]:
+        """The rows of a block that are finite, one of this rank's lanes after the other."""
+        return (rows[rows.isfinite().all(-1)] for rows in self.load_block(block))
 
     def kept_rows(self, block: int) -> Iterator[Float[Tensor, "rows d_in"]]:
         """The rows of a block that are served, one of this rank's lanes after the other."""
@@ -232,14 +251,22 @@ class ActivationStream:
             activations = self._activations(chunk, block)
             self._rows[slot, start : start + len(activations)] = activations
             start += len(activations)
-        kept = self._kept(self._rows[slot])
+
+    def _shuffle_lane(self, slot: int, block: int, lane: int) -> None:
+        kept, rows = self._kept(self._rows[slot]), self._rows.shape[1]
         if len(kept) == 0:
+            if self._rows[slot].isfinite().all(-1).any():
+                raise InputError(
+                    f"data.max_norm_ratio is {self.layout.max_norm_ratio}: it leaves nothing of block {block}, "
+                    f"lane {lane}; raise it, or set it to null to keep all activations."
+                )
             raise InputError(f"no activation of block {block}, lane {lane} is finite: {OVERFLOW}")
         shuffle = torch.randperm(len(kept), generator=generator("cpu", "rows", self.layout.seed, block, lane))
         order = kept[shuffle.to(self.device)]
         # A lane always serves the same number of rows: what was left out is replaced by repetition.
-        self._order[slot] = order.repeat(-(-start // len(order)))[:start]
-        self.dropped_rows += start - len(kept)
+        self._order[slot] = order.repeat(-(-rows // len(order)))[:rows]
+        self._dropped_in_block += rows - len(kept)
+        self.dropped_rows += rows - len(kept)
 
     def _activations(self, chunk: Int[Tensor, " sequences"], block: int) -> Float[Tensor, "rows d_in"]:
         tokens = token_tensor(self.sequences, chunk).to(self.device)
@@ -262,7 +289,9 @@ class ActivationStream:
         """Which rows are served: finite ones, and none whose norm is out of proportion."""
         norms = rows.float().norm(dim=-1)
         kept = norms.isfinite()
-        if self.layout.max_norm_ratio is not None:
+        if self.max_norm is not None:
+            kept &= norms <= self.max_norm
+        elif self.layout.max_norm_ratio is not None:
             kept &= norms <= self.layout.max_norm_ratio * norms.where(kept, torch.nan).nanmedian()
         return kept.nonzero().squeeze(-1)
 
@@ -277,3 +306,10 @@ def sequences_not_finite(
 
 def token_tensor(sequences: Sequences, chunk: Int[Tensor, " sequences"]) -> Int[Tensor, "sequences position"]:
     return torch.from_numpy(sequences[chunk.numpy()].astype(np.int64))
+
+
+def spread(sequences: Sequences, rows: int, drop_positions: int, least: int = 1) -> Sequences:
+    """As many sequences as have so many rows, `least` at least, evenly spread over the text."""
+    per_sequence = max(1, sequences.shape[1] - drop_positions)
+    wanted = min(len(sequences), max(-(-rows // per_sequence), least))
+    return sequences[:: max(1, len(sequences) // max(1, wanted))][:wanted]

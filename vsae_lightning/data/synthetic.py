@@ -150,6 +150,11 @@ class SyntheticDataModule(LightningDataModule):
     def predict_dataloader(self) -> "HeldOutRows":
         return self.val_dataloader()
 
+    def training_rows(self, rows: int) -> Iterator[Float[Tensor, "_ d_in"]]:
+        """This rank's share of at least so many training rows, in some parts; no step is consumed."""
+        stream = SyntheticStream(self.truth, self.batch_size, self.lanes, self.seed, *self._place())
+        return (stream.batch(step).activations for step in range(-(-rows // self.batch_size)))
+
     def input_statistics(self) -> InputScaling:
         """The scaling of the activations, exact; equal on all ranks."""
         self.statistics = self.truth.statistics()

@@ -9,15 +9,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vsae_lightning.autoencoders.variational import Select
 from vsae_lightning.errors import InputError, require_at_least
 from vsae_lightning.evaluation.core_features import UNDEFINED, FeatureCounts, feature_details, summary
 from vsae_lightning.evaluation.evaluation import Evaluation, Scores, Track
-from vsae_lightning.evaluation.held_out import ROWS
+from vsae_lightning.evaluation.held_out import ROWS, fitted_readings
 from vsae_lightning.evaluation.splice import Positions, Splice
 from vsae_lightning.evaluation.subject import Subject
 from vsae_lightning.metrics import (
     L0,
-    ExplainedVariance,
+    ExplainedVariances,
     FeatureDensity,
     MeanActivation,
     ReconstructionCosine,
@@ -26,9 +27,10 @@ from vsae_lightning.metrics import (
     Shrinkage,
     density_histogram,
 )
+from vsae_lightning.readings import Readings
 
 CONVENTIONS = {
-    "training": "positions {drop}.. of every sequence are reconstructed, ablated and counted; earlier ones keep their "
+    "training": "positions {drop}.. of every sequence{limit} are reconstructed, ablated and counted; others keep their "
     "activations and are not counted; special tokens are as any other",
     "saebench": "all positions are ablated; reconstructed too, but for special tokens where they are excluded; all are "
     "counted but special tokens (padding, end and beginning of text)",
@@ -43,11 +45,16 @@ PERFORMANCE = {
 
 HEADLINE = (
     "explained_variance",
+    "explained_variance_all_rows",
+    "left_out_fraction",
+    "explained_variance_recalibrated",
+    "explained_variance_sampled",
     "mse",
     "relative_error",
     "cosine",
     "l2_ratio",
     "l0",
+    "l0_off_target",
     "alive_fraction",
     "ce_loss_score",
     "ce_loss_score_mean_ablation",
@@ -61,11 +68,16 @@ class Core(Evaluation):
 
     Two conventions say which positions take part:
 
-    - `training`: the positions that training kept. The first `drop_positions` of a sequence keep their activations
-      in ablation and splice, and count in nothing; a special token counts as any other. What `vsae test` does.
+    - `training`: the positions that training kept. The first `drop_positions` of a sequence, and activations whose
+      norm was too large for training (`data.max_norm_ratio`), keep their activations in ablation and splice, and count
+      in nothing but `explained_variance_all_rows`; a special token counts as any other. What `vsae test` does.
     - `saebench`: what SAEBench does: the reconstruction takes the place of every activation, position 0 too, and
       padding, end-of-text and beginning-of-text tokens count in nothing. Where position 0 is an attention sink of huge
       norm, its reconstruction decides the scores of an autoencoder that never saw it.
+
+    `explained_variance` is of the reconstruction at the posterior mean. `explained_variance_recalibrated` is of that
+    reconstruction after one scale and one offset, fitted to training rows; `explained_variance_sampled` is of the mean
+    of 16 samples (see `Readings`). `l0_off_target` is L0 / k - 1.
 
     In SAEBench's schema are the values of SAEBench's formulas, some of which are not what they are named after
     (`metrics.SAEBenchReconstruction`). What the names mean is in `eval_result_unstructured` under `by_definition`,
@@ -78,6 +90,8 @@ class Core(Evaluation):
         exclude_special_tokens_from_reconstruction: Special tokens keep their activations where others are
             reconstructed.
         convention: Which positions take part, "training" or "saebench".
+        select: For `explained_variance_sampled`: whether latents are selected by the sample or by the mean, as in
+            training; where the posterior is diagonal.
     """
 
     type_id: ClassVar[str] = "core"
@@ -87,6 +101,7 @@ class Core(Evaluation):
     n_eval_sparsity_variance_batches: int = 200
     exclude_special_tokens_from_reconstruction: bool = False
     convention: Literal["training", "saebench"] = "training"
+    select: Select = "sample"
 
     def settings(self, subject: Subject) -> dict[str, Any]:
         computed = ("kl", "ce_loss", "l2_norms", "sparsity_metrics", "variance_metrics")
@@ -104,7 +119,8 @@ class Core(Evaluation):
             require_at_least(1, **{f"core.{name}": getattr(self, name)})
         if not len(subject.tokens.held_out):
             raise InputError("core: no text is held out, so there is nothing to evaluate on.")
-        reconstruction = _Reconstruction(subject)
+        readings = fitted_readings(subject, self.select, track)
+        reconstruction = _Reconstruction(subject, self._max_norm(subject), readings)
         rows = self.sequences(subject, self.n_eval_sparsity_variance_batches)
         for tokens in track(self._batches(subject, rows), self._count(rows), "reconstruction, sparsity"):
             reconstruction.update(tokens, self.positions(subject, tokens))
@@ -112,7 +128,13 @@ class Core(Evaluation):
         losses = self._losses(subject, predicted, reconstruction.mean.compute(), track)
         details = feature_details(subject.autoencoder, reconstruction.features)
         by_definition = {**reconstruction.by_definition(), **losses}
-        stated = CONVENTIONS[self.convention].format(drop=subject.provenance.drop_positions)
+        if (target := subject.autoencoder.sparsifier.target_l0(None)) is not None:
+            by_definition["l0_off_target"] = by_definition["l0"] / target - 1
+        limit = self._max_norm(subject)
+        stated = CONVENTIONS[self.convention].format(
+            drop=subject.provenance.drop_positions,
+            limit="" if limit is None else f" with a norm of at most {limit:.4g}",
+        )
         histogram = density_histogram(reconstruction.density.compute())
         return Scores(
             {
@@ -127,8 +149,12 @@ class Core(Evaluation):
             },
             details,
             {"positions": stated, "by_definition": by_definition, "log10_density": histogram._asdict()},
-            {name: by_definition[name] for name in HEADLINE},
+            {name: by_definition[name] for name in HEADLINE if name in by_definition},
         )
+
+    def _max_norm(self, subject: Subject) -> float | None:
+        """The largest norm that takes part; None: there is no limit."""
+        return subject.provenance.max_norm if self.convention == "training" else None
 
     def sequences(self, subject: Subject, batches: int) -> Int[Tensor, "sequences position"]:
         """The first held-out sequences, as many as so many batches take, or all there are."""
@@ -151,7 +177,7 @@ class Core(Evaluation):
         self, subject: Subject, rows: Int[Tensor, "sequences position"], mean: Tensor, track: Track
     ) -> dict[str, float]:
         """What `metrics.recovered` says."""
-        splice = Splice(subject.model, ("",), subject.device)
+        splice = Splice(subject.model, ("",), subject.device, self._max_norm(subject))
         at_once = subject.model.sequences_at_once(rows.shape[1])
         for batch in track(self._batches(subject, rows), self._count(rows), "the language model's loss"):
             for tokens in batch.split(at_once):
@@ -183,13 +209,21 @@ def _number(value: float) -> float:
 
 
 class _Reconstruction:
-    """The autoencoder alone, on the activations of counted positions."""
+    """The autoencoder alone, on the activations of counted positions.
 
-    def __init__(self, subject: Subject) -> None:
+    Args:
+        subject: What is evaluated.
+        max_norm: Rows of a larger norm count in `explained_variance_all_rows` alone; None: there is no limit.
+        readings: Further ways in which the autoencoder is read, fitted to training rows.
+    """
+
+    def __init__(self, subject: Subject, max_norm: float | None, readings: Readings) -> None:
         self.subject = subject
+        self.max_norm = max_norm
+        self.readings = readings
         autoencoder, device = subject.autoencoder, subject.device
         self.saebench = SAEBenchReconstruction().to(device)
-        self.explained_variance = ExplainedVariance(autoencoder.d_in).to(device)
+        self.explained_variance = ExplainedVariances(autoencoder.d_in).to(device)
         self.cosine = ReconstructionCosine().to(device)
         self.error = ReconstructionError().to(device)
         self.shrinkage = Shrinkage().to(device)
@@ -202,9 +236,18 @@ class _Reconstruction:
     def update(self, tokens: Int[Tensor, "sequences position"], positions: Positions) -> None:
         counted = positions.counted
         x = self.subject.model.activations(tokens)[counted].float()
-        x_hat = torch.cat([self._reconstruct(*part) for part in _parts(x, counted.nonzero()[:, 0])])
+        sequence = counted.nonzero()[:, 0]
+        if self.max_norm is not None:
+            kept = x.norm(dim=-1) <= self.max_norm
+            left_out, x, sequence = x[~kept], x[kept], sequence[kept]
+            if len(left_out):
+                self.explained_variance.update(left_out, self.subject.autoencoder(left_out), left_out=True)
+        if not len(x):
+            return
+        x_hat = torch.cat([self._reconstruct(*part) for part in _parts(x, sequence)])
         for metric in (self.saebench, self.explained_variance, self.cosine, self.error, self.shrinkage):
             metric.update(x, x_hat)
+        self.readings.update(x, x_hat)
         self.mean.update(x)
 
     def _reconstruct(self, x: Float[Tensor, "rows d_in"], sequence: Int[Tensor, " rows"]) -> Tensor:
@@ -229,10 +272,11 @@ class _Reconstruction:
     def by_definition(self) -> dict[str, float]:
         alive = (self.density.compute() > 0).float().mean()
         values = {
-            "explained_variance": self.explained_variance.compute(),
+            **self.explained_variance.compute(),
             **self.error.compute(),
             "cosine": self.cosine.compute(),
             **self.shrinkage.compute(),
+            **self.readings.compute(),
             "l0": self.l0.compute(),
             "alive_fraction": alive,
         }

@@ -39,6 +39,10 @@ class Positions(NamedTuple):
         kept = (torch.arange(tokens.shape[1], device=tokens.device) >= drop_positions).expand_as(tokens)
         return cls(kept, kept, kept)
 
+    def where(self, kept: Bool[Tensor, "sequences position"]) -> "Positions":
+        """Those of them that are kept: the activations of the others stay, and nothing is said of their predictions."""
+        return Positions(self.reconstructed & kept, self.ablated & kept, self.counted & kept)
+
 
 class Splice:
     """Losses of the language model, clean, ablated and with reconstructions spliced in, over batches and ranks.
@@ -49,10 +53,12 @@ class Splice:
         model: The language model, loaded on `device`.
         names: Of the autoencoders; the clean and the ablated passes are theirs together.
         device: Where the model is.
+        max_norm: Activations of a larger norm stay as they are, and their predictions do not count; None: no limit.
     """
 
-    def __init__(self, model: Model, names: Iterable[str], device: torch.device) -> None:
+    def __init__(self, model: Model, names: Iterable[str], device: torch.device, max_norm: float | None = None) -> None:
         self.model = model
+        self.max_norm = max_norm
         self.clean, self.zero, self.mean = (LanguageModelLosses().to(device) for _ in range(3))
         self.spliced = {name: LanguageModelLosses().to(device) for name in names}
 
@@ -71,7 +77,8 @@ class Splice:
             mean: What mean ablation puts in.
             reconstructions: By the name of the autoencoder, raw activations [rows, d_in] to x_hat.
         """
-        clean = self.model.logits(tokens).float().log_softmax(-1)
+        positions, logits = self._clean(tokens, positions)
+        clean = logits.float().log_softmax(-1)
         ablated = positions.ablated
 
         def count(losses: LanguageModelLosses, log_probs: Tensor) -> None:
@@ -86,6 +93,21 @@ class Splice:
         count(self.mean, pass_with(_replaced(ablated, mean.expand_as)))
         for name, reconstruct in reconstructions.items():
             count(self.spliced[name], pass_with(_replaced(positions.reconstructed, reconstruct)))
+
+    def _clean(
+        self, tokens: Int[Tensor, "sequences position"], positions: Positions
+    ) -> tuple[Positions, Float[Tensor, "sequences position vocabulary"]]:
+        """The clean logits, and the positions whose activation is not too large."""
+        if self.max_norm is None:
+            return positions, self.model.logits(tokens)
+        seen = []
+
+        def look(activations: Float[Tensor, "sequences position d_in"]) -> Tensor:
+            seen.append(activations.float().norm(dim=-1) <= self.max_norm)
+            return activations
+
+        logits = self.model.logits(tokens, look)
+        return positions.where(seen[0]), logits
 
     def compute(self) -> dict[str, dict[str, Float[Tensor, ""]]]:
         """By autoencoder, what `metrics.recovered` says; over all ranks, which ask together."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vsae_lightning.autoencoders.base import SparseAutoencoder
@@ -78,6 +78,11 @@ class Subject:
         step = self.provenance.lm_batch_sequences
         for first in range(0, len(rows), step):
             yield torch.from_numpy(rows[first : first + step].astype("int64")).to(self.device)
+
+    def kept(self, rows: Float[Tensor, "rows d_in"]) -> Bool[Tensor, " rows"]:
+        """Which activations training kept: all whose norm is not above its limit."""
+        limit = self.provenance.max_norm
+        return torch.ones_like(rows[:, 0], dtype=torch.bool) if limit is None else rows.norm(dim=-1) <= limit
 
     def activations(self, tokens: Int[Tensor, "sequences position"]) -> Float[Tensor, "rows d_in"]:
         """Activations at the hook in float32, without the first positions, which training leaves out too."""

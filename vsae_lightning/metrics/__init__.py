@@ -18,7 +18,9 @@ from vsae_lightning.metrics.language_model import (
 from vsae_lightning.metrics.losses import RowMeans
 from vsae_lightning.metrics.reconstruction import (
     ExplainedVariance,
+    ExplainedVariances,
     MeanActivation,
+    Recalibration,
     ReconstructionCosine,
     ReconstructionError,
     Shrinkage,
@@ -30,6 +32,7 @@ __all__ = [
     "L0",
     "DensityHistogram",
     "ExplainedVariance",
+    "ExplainedVariances",
     "FeatureDensity",
     "FeatureRecovery",
     "LanguageModelLosses",
@@ -37,6 +40,7 @@ __all__ = [
     "Matching",
     "MeanActivation",
     "MeanKL",
+    "Recalibration",
     "ReconstructionCosine",
     "ReconstructionError",
     "RowMeans",

@@ -39,6 +39,49 @@ class ExplainedVariance(Metric):
         return (1 - self.sum_squared_error / total).float()
 
 
+class ExplainedVariances(Metric):
+    """`ExplainedVariance` of the rows that training keeps; and of all rows, where some were left out.
+
+    - `explained_variance`: of the kept rows alone.
+    - `explained_variance_all_rows`, `left_out_fraction`: of kept and left-out rows together, and the share of the
+      latter. Both are there only where a row was left out.
+    """
+
+    higher_is_better = True
+    full_state_update = False
+    count: Tensor
+    sum_x: Tensor
+    sum_squared_norm: Tensor
+    sum_squared_error: Tensor
+
+    def __init__(self, d_in: int) -> None:
+        super().__init__()
+        for name in ("count", "sum_squared_norm", "sum_squared_error"):
+            self.add_state(name, torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("sum_x", torch.zeros(2, d_in, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(
+        self, x: Float[Tensor, "batch d_in"], x_hat: Float[Tensor, "batch d_in"], left_out: bool = False
+    ) -> None:
+        x, x_hat, kind = x.double(), x_hat.double(), int(left_out)
+        self.count[kind] += len(x)
+        self.sum_x[kind] += x.sum(0)
+        self.sum_squared_norm[kind] += x.square().sum()
+        self.sum_squared_error[kind] += (x - x_hat).square().sum()
+
+    def compute(self) -> dict[str, Float[Tensor, ""]]:
+        values = {"explained_variance": self._explained(slice(0, 1))}
+        if self.count[1] > 0:
+            values["explained_variance_all_rows"] = self._explained(slice(0, 2))
+            values["left_out_fraction"] = (self.count[1] / self.count.sum()).float()
+        return values
+
+    def _explained(self, kinds: slice) -> Float[Tensor, ""]:
+        sum_x, count = self.sum_x[kinds].sum(0), self.count[kinds].sum()
+        total = self.sum_squared_norm[kinds].sum() - sum_x.square().sum() / count
+        return (1 - self.sum_squared_error[kinds].sum() / total).float()
+
+
 class ReconstructionCosine(Metric):
     """The mean over rows of <x, x_hat> / (||x|| ||x_hat||)."""
 
@@ -121,6 +164,43 @@ class Shrinkage(Metric):
             "relative_reconstruction_bias": self.sum_squared_norm_hat / self.sum_product,
         }
         return {name: value.float() for name, value in values.items()}
+
+
+class Recalibration(Metric):
+    """The scale a (a number) and offset c (a vector) that minimise sum ||x - (a x_hat + c)||^2, in closed form.
+
+    a = E<x - E x, x_hat - E x_hat> / E||x_hat - E x_hat||^2 and c = E x - a E x_hat. It is the mean reading
+    a (x_hat - b_dec) + b of an autoencoder, with b = c + a b_dec. Accumulated in float64.
+    """
+
+    full_state_update = False
+    count: Tensor
+    sum_x: Tensor
+    sum_x_hat: Tensor
+    sum_product: Tensor
+    sum_squared_norm_hat: Tensor
+
+    def __init__(self, d_in: int) -> None:
+        super().__init__()
+        for name in ("count", "sum_product", "sum_squared_norm_hat"):
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        for name in ("sum_x", "sum_x_hat"):
+            self.add_state(name, torch.zeros(d_in, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, x: Float[Tensor, "batch d_in"], x_hat: Float[Tensor, "batch d_in"]) -> None:
+        x, x_hat = x.double(), x_hat.double()
+        self.count += len(x)
+        self.sum_x += x.sum(0)
+        self.sum_x_hat += x_hat.sum(0)
+        self.sum_product += (x * x_hat).sum()
+        self.sum_squared_norm_hat += x_hat.square().sum()
+
+    def compute(self) -> tuple[Float[Tensor, ""], Float[Tensor, " d_in"]]:
+        mean, mean_hat = self.sum_x / self.count, self.sum_x_hat / self.count
+        covariance = self.sum_product / self.count - mean @ mean_hat
+        variance = self.sum_squared_norm_hat / self.count - mean_hat @ mean_hat
+        scale = torch.where(variance > 0, covariance / variance, 1.0)  # of a constant x_hat any scale is as good
+        return scale.float(), (mean - scale * mean_hat).float()
 
 
 class MeanActivation(Metric):

@@ -16,10 +16,11 @@ from vsae_lightning.autoencoders.geometry import geometric_median, normalize_row
 from vsae_lightning.autoencoders.precision import squared_error
 from vsae_lightning.autoencoders.sharding import Shards, local
 from vsae_lightning.batches import ActivationBatch
-from vsae_lightning.errors import InputError, require_at_least
+from vsae_lightning.errors import require_at_least
 from vsae_lightning.memory import keep_freed_memory
 from vsae_lightning.modules.announcements import announce
 from vsae_lightning.modules.auxk import auxk_loss
+from vsae_lightning.modules.calibration import CalibratedModule
 from vsae_lightning.modules.finite_steps import FiniteSteps
 from vsae_lightning.modules.forward import (
     BatchMeans,
@@ -30,16 +31,16 @@ from vsae_lightning.modules.forward import (
     batch_means,
     batch_spread,
 )
-from vsae_lightning.modules.gate_kl import gate_kl, usage
+from vsae_lightning.modules.gate_kl import gate_kl, refuse_gate_kl, usage
 from vsae_lightning.modules.held_out import HeldOutMetrics
 from vsae_lightning.modules.hyperparameters import save_plain_hyperparameters
 from vsae_lightning.modules.noise import standard_normal
 from vsae_lightning.modules.optimizers import OnePass, make_optimizer, make_schedule
-from vsae_lightning.modules.ranks import RankedModule
 from vsae_lightning.modules.resampling import resample_dead_
 from vsae_lightning.modules.terms import LossTerms
 from vsae_lightning.modules.usage import FeatureUsage
 from vsae_lightning.modules.warmup import linear_warmup
+from vsae_lightning.readings import Readings
 from vsae_lightning.seeding import generator
 
 Encoder = Literal["free", "aligned"]
@@ -47,7 +48,7 @@ Decoder = Literal["unit", "free"]
 BiasInit = Literal["geometric_median", "zero"]
 
 
-class AutoencoderModule(RankedModule):
+class AutoencoderModule(CalibratedModule):
     """Trains one autoencoder on a stream of activations.
 
     The autoencoder sees `input_scale * (x - input_mean)`; both are taken from the data module when
@@ -84,7 +85,7 @@ class AutoencoderModule(RankedModule):
             dead_after_tokens=dead_after_tokens,
             resample_every_steps=1 if resample_every_steps is None else resample_every_steps,
         )
-        self._refuse_gate_kl(autoencoder, gate_kl_weight)
+        refuse_gate_kl(autoencoder, gate_kl_weight)
         save_plain_hyperparameters(self, ignore=["autoencoder"])
         self.autoencoder = autoencoder
         self.sparsity_weight = sparsity_weight
@@ -237,6 +238,7 @@ class AutoencoderModule(RankedModule):
 
     def training_pass(self, batch: ActivationBatch) -> TrainingPass:
         """Loss and statistics of one batch; updates the feature usage and whatever else training observes."""
+        self.keep_for_calibration(batch)
         batch = self._batch_of_all_latents(batch)
         x = self.standardize(batch.activations)
         draw = Draw(self.global_step, len(batch.lanes), self.draw_noise(len(x), batch.first_row, batch.lanes))
@@ -342,15 +344,26 @@ class AutoencoderModule(RankedModule):
         for rows in self._rows_to_evaluate(activations):
             forward = self.forward_pass(self.standardize(rows))
             terms = self.terms(forward, max(self.global_step, self.loaded_step))
-            self.held_out.update(rows, self._raw(forward), forward.latents, terms)
+            self.held_out.update(rows, self.in_raw_units(forward.x_hat), forward.latents, terms)
         return forward
+
+    def evaluate_left_out(self, activations: Float[Tensor, "batch d_in"]) -> None:
+        """Show the metrics held-out rows that training leaves out; where latents are sharded, all ranks together."""
+        for rows in self._rows_to_evaluate(activations):
+            self.held_out.update_left_out(rows, self.in_raw_units(self.forward_pass(self.standardize(rows)).x_hat))
 
     def reconstruction(self, activations: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_in"]:
         """x_hat of raw activations, in their units and float32; where latents are sharded, all ranks ask together."""
         rows = self._rows_to_evaluate(activations)
-        return [self._raw(self.forward_pass(self.standardize(part))) for part in rows][self.autoencoder.shards.rank]
+        forwards = [self.forward_pass(self.standardize(part)) for part in rows]
+        return self.in_raw_units(forwards[self.autoencoder.shards.rank].x_hat)
+
+    def readings(self) -> Readings:
+        """The further ways in which a test reads this model."""
+        return Readings(self.autoencoder, self.input_mean, self.input_scale)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
         checkpoint["autoencoder"] = self.autoencoder.config()
         checkpoint["tokens_seen"] = self.tokens_seen
         checkpoint["skipped_steps"] = self.finite_steps.skipped
@@ -361,19 +374,9 @@ class AutoencoderModule(RankedModule):
         self.autoencoder.seed = checkpoint["autoencoder"]["init_args"]["seed"]  # the noise goes on as it was
         self.loaded_step = checkpoint["global_step"]
 
-    def _raw(self, forward: ForwardPass) -> Float[Tensor, "batch d_in"]:
-        return forward.x_hat.float() / self.input_scale + self.input_mean
-
-    @staticmethod
-    def _refuse_gate_kl(autoencoder: SparseAutoencoder, weight: float) -> None:
-        sparsifier, name = autoencoder.sparsifier, type(autoencoder.sparsifier).__name__
-        if weight and (sparsifier.target_l0(None) is None or not sparsifier.has_gate):
-            raise InputError(
-                f"gate_kl_weight is {weight}, but this {name} does not aim at a number of latents by value: use "
-                "TopK (by: value), BatchTopK or ProbabilisticTopK, or set it to 0."
-            )
-        if weight and sparsifier.target_l0(None) == autoencoder.d_sae:
-            raise InputError(f"gate_kl_weight is {weight}, but {name} has k = d_sae: every latent is always on.")
+    def in_raw_units(self, x_hat: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_in"]:
+        """A reconstruction in scaled units in those of the raw activations, and float32."""
+        return x_hat.float() / self.input_scale + self.input_mean
 
     def _gate(self, encoded: Encoded, draw: Draw | None) -> Gate | None:
         """What the gate KL needs to know of the sparsifier; None without one."""

@@ -71,6 +71,22 @@ class Ensemble(MembersModule):
             if scaling is not None:
                 member.take_scaling(*scaling)
 
+    def on_train_start(self) -> None:
+        for member in self.members().values():
+            member.on_train_start()
+
+    def on_train_end(self) -> None:
+        for member in self.members().values():
+            member.on_train_end()
+
+    def on_fit_end(self) -> None:
+        for member in self.members().values():
+            member.on_fit_end()
+
+    def on_validation_start(self) -> None:
+        for member in self.members().values():
+            member.on_validation_start()
+
     def on_train_batch_start(self, batch: ActivationBatch, batch_idx: int) -> None:
         for member in self.members().values():
             member.on_train_batch_start(batch, batch_idx)

@@ -8,7 +8,7 @@ from vsae_lightning.autoencoders.latents import Latents
 from vsae_lightning.metrics import (
     L0,
     DensityHistogram,
-    ExplainedVariance,
+    ExplainedVariances,
     FeatureDensity,
     ReconstructionCosine,
     ReconstructionError,
@@ -28,7 +28,7 @@ class HeldOutMetrics(nn.Module):
 
     def __init__(self, d_in: int, d_sae: int) -> None:
         super().__init__()
-        self.explained_variance = ExplainedVariance(d_in)
+        self.explained_variance = ExplainedVariances(d_in)
         self.cosine = ReconstructionCosine()
         self.error = ReconstructionError()
         self.shrinkage = Shrinkage()
@@ -49,12 +49,20 @@ class HeldOutMetrics(nn.Module):
         self.density.update(latents.firing_counts(), len(x))
         self.losses.update({name: x for name, x in terms.named().items() if isinstance(x, Tensor)}, len(x))
 
-    def compute(self) -> dict[str, Tensor]:
-        """Every metric over what was taken in, on all ranks; and start anew."""
+    def update_left_out(self, x: Float[Tensor, "batch d_in"], x_hat: Float[Tensor, "batch d_in"]) -> None:
+        """Take in rows that training leaves out: they count in `explained_variance_all_rows` alone."""
+        self.explained_variance.update(x, x_hat, left_out=True)
+
+    def compute(self, target_l0: int | None = None) -> dict[str, Tensor]:
+        """Every metric over what was taken in, on all ranks; and start anew.
+
+        With a target, `l0_off_target` is L0 / target - 1.
+        """
         density = self.density.compute()
         alive = (density > 0).float().mean()
-        values = {name: getattr(self, name).compute() for name in ("explained_variance", "cosine", "l0")}
+        values = {**self.explained_variance.compute(), "cosine": self.cosine.compute(), "l0": self.l0.compute()}
         values |= {**self.error.compute(), **self.shrinkage.compute(), **self.losses.compute()}
+        values |= {} if target_l0 is None else {"l0_off_target": values["l0"] / target_l0 - 1}
         values |= {"dead_fraction": 1 - alive, "alive_fraction": alive}
         self.log10_density = density_histogram(density)
         for metric in self.children():

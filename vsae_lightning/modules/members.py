@@ -7,11 +7,12 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Float
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 
 from vsae_lightning.autoencoders.base import SparseAutoencoder
-from vsae_lightning.autoencoders.latents import Latents
 from vsae_lightning.autoencoders.storage import read_checkpoint
 from vsae_lightning.batches import HeldOutBatch, SyntheticBatch
 from vsae_lightning.errors import InputError
@@ -19,8 +20,11 @@ from vsae_lightning.log_keys import is_logged, log_key
 from vsae_lightning.modules.forward import ForwardPass
 from vsae_lightning.modules.held_out import HeldOutMetrics
 from vsae_lightning.modules.usage import FeatureUsage
+from vsae_lightning.readings import READING_ROWS, Readings
 from vsae_lightning.trust import trusted_packages, walled
 from vsae_lightning.trusted_specs import require_trusted_module
+
+L0_TOLERANCE = 0.05
 
 Loaded = TypeVar("Loaded", bound=LightningModule)
 
@@ -41,13 +45,25 @@ class Member(Protocol):
 
     def standardize(self, activations: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_in"]: ...
 
+    def in_raw_units(self, x_hat: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_in"]: ...
+
+    def calibrate(self) -> None: ...
+
+    def readings(self) -> Readings: ...
+
     def evaluation_pass(self, activations: Float[Tensor, "batch d_in"]) -> ForwardPass: ...
+
+    def evaluate_left_out(self, activations: Float[Tensor, "batch d_in"]) -> None: ...
 
     def reconstruction(self, activations: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_in"]: ...
 
 
 class MembersModule(LightningModule, ABC):
     """Validates, tests and predicts with each of its members; logs `stage/metric`, or `stage/NAME/metric`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._readings: dict[str, Readings] = {}
 
     @classmethod
     def load_from_checkpoint(
@@ -104,15 +120,37 @@ class MembersModule(LightningModule, ABC):
     def on_validation_epoch_end(self) -> None:
         self._log_held_out("val")
 
+    def on_test_start(self) -> None:
+        """Fit the further readings on training rows, where the data module has some."""
+        training_rows = getattr(getattr(self.trainer, "datamodule", None), "training_rows", None)
+        self._readings = {}
+        if training_rows is None:
+            return
+        unsharded = {name: member for name, member in self.members().items() if not member.is_sharded}
+        readings = {name: member.readings() for name, member in unsharded.items()}
+        for x in training_rows(READING_ROWS) if readings else ():
+            with self.trainer.precision_plugin.forward_context():
+                for name, reading in readings.items():
+                    reading.take(x, unsharded[name].reconstruction(x))
+        for reading in readings.values():
+            reading.fit()
+        self._readings = readings
+
     def test_step(self, batch: HeldOutBatch | SyntheticBatch, batch_idx: int) -> dict[str, ForwardPass]:
         return self._evaluate(batch)
 
     def on_test_epoch_end(self) -> None:
         self._log_held_out("test")
+        for name, reading in self._readings.items():
+            self.log_dict({log_key("test", name, key): value for key, value in reading.compute().items()})
 
-    def predict_step(self, batch: HeldOutBatch | SyntheticBatch, batch_idx: int) -> dict[str, Latents]:
+    def predict_step(self, batch: HeldOutBatch | SyntheticBatch, batch_idx: int) -> dict[str, dict[str, Tensor]]:
+        """The latents of every member (one alone is the member ''), as tensors, which a Trainer can collect.
+
+        `values` and `indices` ([rows, k]) of a sparsifier that selects k, `latents` ([rows, d_sae]) of any other.
+        """
         return {
-            name: member.autoencoder.latents(member.standardize(batch.activations))
+            name: member.autoencoder.latents(member.standardize(batch.activations)).tensors()
             for name, member in self.members().items()
         }
 
@@ -120,11 +158,33 @@ class MembersModule(LightningModule, ABC):
         """The passes are for callbacks that hold them against the truth; elsewhere each is dropped at once."""
         passes = {}
         for name, member in self.members().items():
+            if isinstance(batch, HeldOutBatch) and (len(batch.left_out) or member.is_sharded):
+                member.evaluate_left_out(batch.left_out)
             forward = member.evaluation_pass(batch.activations)
+            if self.trainer.testing and name in self._readings:
+                self._readings[name].update(batch.activations, member.in_raw_units(forward.x_hat))
             if isinstance(batch, SyntheticBatch) and not member.is_sharded:
                 passes[name] = forward
         return passes
 
     def _log_held_out(self, stage: str) -> None:
         for name, member in self.members().items():
-            self.log_dict({log_key(stage, name, key): value for key, value in member.held_out.compute().items()})
+            target = member.autoencoder.sparsifier.target_l0(None)
+            values = member.held_out.compute(target)
+            self.log_dict({log_key(stage, name, key): value for key, value in values.items()})
+            if target is not None and self._is_last_word:
+                warn_off_target(name, float(values["l0"]), target)
+
+    @property
+    def _is_last_word(self) -> bool:
+        """Whether no later validation of this run replaces the present one."""
+        return self.trainer.state.fn != TrainerFn.FITTING or self.trainer.global_step == self.trainer.max_steps
+
+
+def warn_off_target(member: str, l0: float, target: int) -> None:
+    """Warn where the held-out L0 is more than 5 % off its target: metrics are then those of another sparsity."""
+    if abs(l0 / target - 1) > L0_TOLERANCE:
+        name = f"{member}: " if member else ""
+        rank_zero_warn(
+            f"{name}The held-out L0 is {l0:.1f}, {l0 / target - 1:+.0%} from k, {target}: compare with runs of that L0."
+        )

@@ -21,6 +21,7 @@ from vsae_lightning.modules.base import AutoencoderModule, BiasInit, Decoder, En
 from vsae_lightning.modules.forward import ForwardPass
 from vsae_lightning.modules.terms import LossTerms
 from vsae_lightning.modules.warmup import linear_warmup
+from vsae_lightning.readings import Readings
 from vsae_lightning.seeding import global_seed
 
 
@@ -36,7 +37,10 @@ class VSAE(AutoencoderModule):
     singular; the gate KL takes its place.
 
     `kl_weight: elbo` weighs the KL by 2 gamma, gamma = E||x - x_hat||^2 / d_in the running mean over training
-    batches: with it L is the negative ELBO, times 2 gamma, of a decoder with Gaussian noise gamma.
+    batches. With it and `kl_on: all`, L is the negative ELBO (times 2 gamma, less a constant) of a decoder that
+    sparsifies z and has Gaussian noise gamma. With `kl_on: selected`, the default, L is not an ELBO: it omits the KL
+    of all latents that are not selected, and so is smaller than the negative ELBO. Other terms (AuxK, gate KL, L1)
+    come on top.
 
     Args:
         d_in: Width of the activations; taken from the data on the command line.
@@ -48,9 +52,9 @@ class VSAE(AutoencoderModule):
         covariance: "diagonal", or that of the "encoder".
         select: Whether the sparsifier selects by the "sample" or by the posterior "mean", before sampling.
         prior: What the posterior is pulled towards; None: the standard normal.
-        kl_weight: Weight of the KL, or "elbo".
+        kl_weight: Weight of the KL; "elbo": 2 gamma, the weight in an ELBO (which needs `kl_on: all` too).
         kl_warmup_steps: Optimizer steps over which it rises from 0.
-        kl_on: Count the KL of "all" latents, or of the "selected" ones alone.
+        kl_on: Count the KL of "all" latents, or of the "selected" ones alone, which omits all others.
         free_bits: Nats of every latent's KL that cost nothing (Kingma et al. 2016, arXiv 1606.04934, here per row).
         relu_mean: mu = ReLU(pre_acts), as in the published runs, instead of pre_acts.
         sparsity_weight: Weight of the sparsifier's penalty.
@@ -129,7 +133,7 @@ class VSAE(AutoencoderModule):
             scheduler=scheduler,
         )
         self.sigma_warmup_steps = sigma_warmup_steps
-        self.select = select
+        self.select: Select = select
         self.prior = deepcopy(prior) if prior is not None else StandardNormal()  # its state is this module's
         self.kl_weight = kl_weight
         self.kl_warmup_steps = kl_warmup_steps
@@ -165,6 +169,9 @@ class VSAE(AutoencoderModule):
             gate = torch.special.ndtr((posterior.mean - threshold) / posterior.sigma)
             encoded = encoded._replace(posterior=posterior._replace(gate=gate))
         return self.decoded(x, encoded, draw)
+
+    def readings(self) -> Readings:
+        return Readings(self.autoencoder, self.input_mean, self.input_scale, self.select)
 
     def terms(self, forward: ForwardPass, step: int) -> LossTerms:
         terms = self.common_terms(forward, step)

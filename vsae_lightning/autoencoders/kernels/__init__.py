@@ -65,7 +65,7 @@ def uncompiled(function: Function) -> Function:
 
 def kernels_for(like: Tensor, k: int, width: int) -> Kernels:
     """The fastest for k kept of `width` latents, with tensors of the device and precision of `like`."""
-    if k >= DENSE_FROM * width:
+    if k >= DENSE_FROM * width or _is_transformed():
         return cast("Kernels", reference)
     fastest = _sparse_kernels(like.device.type, like.dtype)
     return fastest if k <= getattr(fastest, "MOST_K", k) else cast("Kernels", sparse)
@@ -102,6 +102,8 @@ def topk_of_linear(
 @torch.no_grad()
 def topk_indices(scores: Float[Tensor, "rows width"], k: int, magnitude: bool = False) -> Int[Tensor, "rows k"]:
     """The places of the k largest scores, or |scores|, of every row."""
+    if _is_transformed():
+        return (scores.abs() if magnitude else scores).topk(k, dim=-1).indices
     return sparse.topk_indices(scores, k, magnitude)
 
 
@@ -135,6 +137,8 @@ def linear_at(
         indices: Which latents.
         values: What `topk_of_linear` found there, so that it need not be computed again.
     """
+    if _is_transformed():
+        return torch.addmm(b, x if center is None else x - center, W).gather(-1, indices)
     result: Tensor = _LinearAt.apply(x, center, W, b, indices, values)
     return result
 
@@ -144,6 +148,8 @@ def decode(
     values: Float[Tensor, "batch k"], indices: Int[Tensor, "batch k"], W_dec: Float[Tensor, "d_sae d_in"]
 ) -> Float[Tensor, "batch d_in"]:
     """sum_i values[b, i] W_dec[indices[b, i]]; an index may repeat. Its gradients are sparse products too."""
+    if _is_transformed():
+        return reference.decode(values.to(W_dec.dtype), indices, W_dec)
     result: Tensor = _Decode.apply(values, indices, W_dec)
     return result
 
@@ -197,6 +203,11 @@ class _Decode(torch.autograd.Function):
         if ctx.needs_input_grad[2]:
             to_W = kernels.weight_gradient(values.to(W_dec.dtype), indices, g, len(W_dec))
         return to_values, None, to_W
+
+
+def _is_transformed() -> bool:
+    """Whether torch.func is at work (vmap, jacrev, ...): its tensors have no memory that a kernel could read."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def _cast(*tensors: Tensor) -> tuple[Tensor, ...]:

@@ -24,8 +24,9 @@
   }
 
   /** A histogram as <figure>: counts[i] between edges[i] and edges[i + 1].
-   *  name: what it is of; unit: what is counted; show(x): an edge in words; tone(i): a class of report.css for a bar. */
-  report.bars = function ({ edges, counts, name, unit, show = report.number, tone = () => "" }) {
+   *  name: what it is of; unit: what is counted; show(x): an edge in words; tone(i): a class of report.css for a bar;
+   *  beyond: { count, largest } of values that the axis is too short for, which the bars at its ends count too. */
+  report.bars = function ({ edges, counts, name, unit, show = report.number, tone = () => "", beyond = null }) {
     const highest = Math.max(1, ...counts);
     const from = show(edges[0]);
     const to = show(edges[edges.length - 1]);
@@ -37,6 +38,8 @@
     });
     const axis = report.element("figcaption", {},
       report.element("span", {}, from), report.element("span", {}, name), report.element("span", {}, to));
-    return report.element("figure", { class: "bars" }, svg, axis);
+    const cut = beyond && report.element("p", { class: "note" },
+      `The axis is cut: ${report.number(beyond.count)} ${unit} lie beyond, up to ${show(beyond.largest)}; the outermost bars count them.`);
+    return report.element("figure", { class: "bars" }, svg, ...[axis, cut].filter(Boolean));
   };
 })();

@@ -17,6 +17,11 @@
       `in contexts of ${report.number(text.context_length)} tokens.`);
   }
 
+  function warnings({ warnings = [] }) {
+    if (!warnings.length) return null;
+    return report.element("ul", { class: "note warnings" }, ...warnings.map((line) => report.element("li", {}, line)));
+  }
+
   function numbers({ numbers }) {
     const sources = [...new Set(numbers.map((number) => number.source || ""))];
     const groups = sources.flatMap((source) => {
@@ -120,7 +125,7 @@
     const overview = await report.load("overview");
     const main = document.querySelector("main");
     const halves = [density(overview), sparsity(overview)].filter(Boolean);
-    const parts = [lead(manifest, overview), numbers(overview), report.element("div", { class: "halves" }, ...halves),
+    const parts = [lead(manifest, overview), warnings(overview), numbers(overview), report.element("div", { class: "halves" }, ...halves),
       training(overview), run(overview), reproduction(overview)];
     main.append(...parts.filter(Boolean));
     // Not awaited: the page is of use before plotly is read.
