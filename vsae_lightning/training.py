@@ -228,6 +228,7 @@ class TokenizingCLI(TrainingCLI):
 
     def _parse_ckpt_path(self) -> None:
         """A checkpoint has no part in it."""
+        self.resumed = None
 
     def _run_subcommand(self, subcommand: str) -> None:
         if not isinstance(self.datamodule, ActivationDataModule):

@@ -56,3 +56,15 @@ def test_pieces_with_bytes_to_fall_back_on(text: str) -> None:
     assert tokens[1 + 0xF0] == [0xF0]
     assert tokens[-1] == " the"
     assert together(tokens, tokenizer(text, add_special_tokens=False)["input_ids"]) == text.encode()
+
+
+@pytest.mark.parametrize(("embeddings", "count"), [(10, 10), (5, 5)])
+def test_tokens_with_gaps_in_their_numbers_have_places_of_their_own(embeddings: int, count: int) -> None:
+    from tokenizers import Tokenizer, decoders, models
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({"a": 0, "b": 9}, unk_token="a"))
+    words.decoder = decoders.Fuse()
+    tokens = vocabulary(PreTrainedTokenizerFast(tokenizer_object=words), embeddings)
+    assert len(tokens) == count
+    assert tokens == ["a", *[""] * 8, "b"][:count]

@@ -1,5 +1,6 @@
 """What training is served, where it goes on, and how it is scaled."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -226,3 +227,55 @@ def test_outliers_that_are_left_out_of_training_do_not_set_the_scale(
     # A tenth either way: whether the rows that are repeated count twice is left open.
     assert recorder.scale is not None
     assert float(recorder.scale) == pytest.approx(float((32 / kept.square().sum(-1).mean()).sqrt()), rel=0.1)
+
+
+# ------------------------------------------------------------------ warnings
+
+
+@pytest.fixture
+def model_with_bos(tiny_model: Path, tmp_path: Path) -> Path:
+    """A model whose tokenizer begins every text with its BOS token."""
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "with_bos"))
+    content = json.loads((folder / "tokenizer.json").read_text())
+    bos = "<|endoftext|>"
+    content["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": bos, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {bos: {"id": bos, "ids": [0], "tokens": [bos]}},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_a_model_that_knows_a_bos_is_not_trained_without_one_in_silence(
+    data_module: DataModuleMaker, model_with_bos: Path
+) -> None:
+    with pytest.warns(UserWarning, match=r"Give --data\.prepend_bos true"):
+        data_module(model_with_bos).tokenize()
+
+
+@pytest.mark.parametrize("prepend_bos", [True, False])
+def test_a_bos_that_is_there_or_unknown_is_not_spoken_of(
+    data_module: DataModuleMaker,
+    model_with_bos: Path,
+    tiny_model: Path,
+    prepend_bos: bool,
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    data_module(model_with_bos if prepend_bos else tiny_model, prepend_bos=prepend_bos).tokenize()
+    assert not [warning for warning in recwarn if "prepend_bos" in str(warning.message)]
+
+
+def test_less_held_out_text_than_asked_for_is_told_with_both_numbers(
+    data_module: DataModuleMaker, trainer: TrainerMaker
+) -> None:
+    with pytest.warns(UserWarning, match=r"^validation_tokens is 1,000,000, but only [\d,]+ tokens are held out"):
+        trainer(max_steps=1).fit(Recorder(), datamodule=data_module(validation_tokens=10**6))
+
+
+def test_enough_held_out_text_is_not_spoken_of(
+    data_module: DataModuleMaker, trainer: TrainerMaker, recwarn: pytest.WarningsRecorder
+) -> None:
+    trainer(max_steps=1).fit(Recorder(), datamodule=data_module())
+    assert not [warning for warning in recwarn if "validation_tokens" in str(warning.message)]

@@ -75,7 +75,7 @@ def error_of(call: Callable[[], object]) -> str:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_name_out_of_reach_is_an_error_that_says_what_to_do(kind: str) -> None:
     message = error_of(lambda: require_available("owner/name", "some.option", kind))
-    assert message.startswith("some.option: 'owner/name' is neither a local path nor cached")
+    assert message.startswith("some.option: there is no folder 'owner/name' here, and a")
     assert "http://127.0.0.1:9 cannot be reached" in message
     assert f"Download it on a machine with a network, or give {KINDS[kind]}." in message
     assert constants.HF_HUB_OFFLINE is False
@@ -96,12 +96,12 @@ def test_a_cached_name_is_read_from_the_cache_where_the_hub_is_out_of_reach(
 def test_only_the_very_name_and_kind_count_as_cached(cache: Path, tmp_path: Path, cached: tuple[str, str]) -> None:
     (tmp_path / "files").mkdir()
     fill_cache(cache, *cached, tmp_path / "files")
-    assert "nor cached" in error_of(lambda: require_available("owner/name", "some.option", "model"))
+    assert "not in the cache" in error_of(lambda: require_available("owner/name", "some.option", "model"))
 
 
 def test_a_download_that_never_began_does_not_count_as_cached(cache: Path) -> None:
     (cache / "models--owner--name" / "refs").mkdir(parents=True)
-    assert "nor cached" in error_of(lambda: require_available("owner/name", "some.option", "model"))
+    assert "not in the cache" in error_of(lambda: require_available("owner/name", "some.option", "model"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -122,7 +122,8 @@ def test_offline_asks_nothing_and_needs_the_cache(
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     message = error_of(lambda: require_available("owner/name", "some.option", "model"))
-    assert "some.option: 'owner/name' is not in the cache, and HF_HUB_OFFLINE forbids the hub" in message
+    assert "some.option: there is no folder 'owner/name' here" in message
+    assert "not in the cache, and HF_HUB_OFFLINE forbids the hub" in message
     assert KINDS["model"] in message
     (tmp_path / "files").mkdir()
     fill_cache(cache, "model", "owner/name", tmp_path / "files")

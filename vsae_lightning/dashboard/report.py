@@ -91,7 +91,7 @@ def write_report(
     observation = mine.observation
     # Before all that takes long: what cannot be compared is refused.
     compared = None if other is None else compare(observation, other.observation, shown.comparison)
-    texts = vocabulary(observation.subject.model.tokenizer)
+    texts = vocabulary(observation.subject.model.tokenizer, observation.subject.model.embeddings)
     write("vocabulary", {"tokens": texts})
     found = _write_features(write, mine, texts, shown, track)
     drawn = write_maps(write, observation, shown.maps, track)

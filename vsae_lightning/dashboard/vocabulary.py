@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+MOST = 10_000_000
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
-def vocabulary(tokenizer: "PreTrainedTokenizerFast") -> list[str | list[int]]:
+def vocabulary(tokenizer: "PreTrainedTokenizerFast", embeddings: int = MOST) -> list[str | list[int]]:
     """Of every token its text, or its bytes where these are not text by themselves.
 
     Added and special tokens are what they are called. A number that no token has is empty.
 
     Args:
         tokenizer: A byte-level one (GPT-2, Pythia), or one of pieces with bytes to fall back on (Llama, Gemma).
+        embeddings: Number of tokens that the language model knows.
     """
-    pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    # Numbers may have gaps, so that the largest is no measure of how many tokens there are.
+    count = min(1 + max(tokenizer.get_vocab().values()), embeddings)
+    pieces = tokenizer.convert_ids_to_tokens(list(range(count)))
     added, content = tokenizer.added_tokens_decoder, _content(tokenizer)
     return [
         piece or "" if token in added or not piece else _text_or_bytes(content(piece))

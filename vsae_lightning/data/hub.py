@@ -24,19 +24,21 @@ def require_available(name: str, option: str, kind: str) -> None:
     cached = _is_cached(name, kind)
     if constants.HF_HUB_OFFLINE:
         if not cached:
-            raise InputError(
-                f"{option}: {name!r} is not in the cache, and HF_HUB_OFFLINE forbids the hub. {_advice(kind)}"
-            )
+            raise _out_of_reach(option, name, kind, "HF_HUB_OFFLINE forbids the hub")
         return
     try:
         huggingface_hub.utils.get_session().head(constants.ENDPOINT, timeout=PROBE_SECONDS)
     except Exception:  # any failure of the transport, whose classes differ between hub versions
         if not cached:
-            raise InputError(
-                f"{option}: {name!r} is neither a local path nor cached, and {constants.ENDPOINT} cannot be reached. "
-                f"{_advice(kind)}"
-            ) from None
+            raise _out_of_reach(option, name, kind, f"{constants.ENDPOINT} cannot be reached") from None
         _stay_offline(kind)
+
+
+def _out_of_reach(option: str, name: str, kind: str, why: str) -> InputError:
+    return InputError(
+        f"{option}: there is no folder {name!r} here, and a {kind} of the hub cannot be read: it is not in the cache, "
+        f"and {why}. {_advice(kind)}"
+    )
 
 
 def _stay_offline(kind: str) -> None:
