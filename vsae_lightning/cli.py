@@ -12,7 +12,7 @@ from importlib import import_module
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from vsae_lightning.errors import InputError, RunStopped, did_you_mean, stop_signals
+from vsae_lightning.errors import InputError, RunStopped, did_you_mean, printable, stop_signals
 from vsae_lightning.output import outliving_its_reader
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ COMMANDS = {
     "export": "write an autoencoder for other libraries: vsae export RUN DIR --format saelens",
 }
 # Those that train nothing, each a function of its name in a file of its name, whose arguments are its options.
+OF_A_RUN = ("validate", "test", "predict", "evaluate", "analyze", "compare", "export")
 FUNCTIONS = ("evaluate", "analyze", "compare", "export")
 HELP = "\n".join(
     [
@@ -76,6 +77,11 @@ def _run_in_words(arguments: list[str]) -> None:
     except RunStopped as stop:
         print(f"vsae: {stop}", file=sys.stderr)
         sys.exit(stop.status)
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
+        if arguments[0] not in OF_A_RUN or os.environ.get("VSAE_TRACEBACK"):
+            raise
+        # A file of a stranger can be wrong in more ways than are foreseen; none of them is a traceback.
+        fail(f"RUN cannot be used: {type(error).__name__}: {printable(str(error))} (VSAE_TRACEBACK=1 shows where)")
     except OSError as error:
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             fail(f"{str(error.filename or 'a file')!r} cannot be written: {error.strerror}; work in a folder that can.")

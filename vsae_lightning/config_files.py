@@ -13,6 +13,7 @@ MAX_BYTES = 10_000_000
 OF_THE_DATA = "the data decide the width of the activations (data.model_name, data.hook_name); leave it out."
 CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
 MAX_VALUES = 100_000
+MAX_DIGITS = 40
 PLAIN_TAGS = ("null", "bool", "int", "float", "str", "seq", "map", "merge")
 # As the parser of options reads numbers: 1e-4 is one, which YAML 1.1 takes for text.
 FLOAT = re.compile(
@@ -141,6 +142,8 @@ def _require_sensible(file: str, document: yaml.Node) -> None:
             raise InputError(f"--config: {file!r} unfolds to too many values (&anchors and *aliases of it).")
         if node.tag.removeprefix("tag:yaml.org,2002:") not in PLAIN_TAGS:
             raise InputError(f"--config: {file!r} holds a value tagged {node.tag!r}; give plain values.")
+        if node.tag == "tag:yaml.org,2002:int" and len(node.value) > MAX_DIGITS:
+            raise InputError(f"--config: {file!r} holds a number of {len(node.value):,} digits; give a smaller one.")
         if isinstance(node, yaml.MappingNode):
             _require_each_once(file, node)
             waiting += [(child, depth + 1) for pair in node.value for child in pair]

@@ -10,7 +10,8 @@ from vsae_lightning.data.language_model import Dtype, LanguageModel
 from vsae_lightning.data.text import BundledText, HuggingFaceText, TextFiles, TextSource
 from vsae_lightning.data.tokens import TokenStore, store_key
 from vsae_lightning.errors import InputError, require_at_least
-from vsae_lightning.trust import Trust, resolve
+from vsae_lightning.trust import Trust
+from vsae_lightning.trusted_specs import require_trusted_spec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -105,10 +106,13 @@ class Provenance:
         path = str(self.text.get("class_path"))
         package, _, name = path.rpartition(".")
         is_ours = name in TEXTS and package.partition(".")[0] in ("", "vsae_lightning")
-        found: type[Any] = TEXTS[name] if is_ours else resolve(path, "data.text", self.trust)
+        # Any other class must be a text: it is made with the options that a stranger's file gives.
+        found: type[Any] = (
+            TEXTS[name] if is_ours else require_trusted_spec(self.text, "data.text", TextSource, self.trust)
+        )
         try:
             return cast(TextSource, found(**(self.text.get("init_args") or {})))
-        except TypeError as error:  # an option that there is not, or of another type
+        except (TypeError, OSError) as error:  # an option that there is not, of another type, or no path
             raise InputError(f"text: {name} cannot be made of these options: {error}.") from None
 
 

@@ -5,7 +5,6 @@ folders to write to are not: an evaluation needs none of the training's.
 """
 
 import json
-import re
 import secrets
 from glob import escape, glob
 from pathlib import Path
@@ -14,12 +13,11 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, LightningModule
 
 from vsae_lightning.config_files import read_config
-from vsae_lightning.errors import printable
+from vsae_lightning.errors import InputError, printable
 from vsae_lightning.origin import read_json
 from vsae_lightning.redaction import without_removed
 from vsae_lightning.runs import NamedRun
 from vsae_lightning.trusted_specs import require_trusted_spec
-from vsae_lightning.trusted_text import require_harmless_text
 
 # Sections of numbers, with the options that are taken and what each may be.
 NUMBERS: dict[str, dict[str, tuple[type, ...]]] = {
@@ -34,52 +32,39 @@ PRECISIONS = ("32-true", "32", "bf16-mixed", "16-mixed", "64-true", "64")
 MAX_DEVICES = 16  # a number of a stranger starts so many processes
 WRITTEN_TO = ("cache_dir",)
 FILES = ("paths", "path", "load_args")  # options of a text that hold paths
-TEXT_OPTION = re.compile(r"--data(\.init_args)?\.text(\.init_args)?(\.(paths|path|load_args)\b.*)?(=|$)")
 
 
-def options_of_run(run: NamedRun) -> list[str]:
-    """The settings of a run, and its checkpoint, as options of the parser.
-
-    The parser gets values, not the file: what was checked is what is parsed.
-
-    Raises:
-        InputError: As `settings_of_run`.
-    """
+def as_options(settings: dict[str, Any]) -> str:
+    """Settings of a run as one option of the parser, which gets values, not the file: what was checked is parsed."""
     # The parser first looks for a file of this name; the random line keeps anyone from having made one.
-    config = f"# {secrets.token_hex(16)}\n{_flow_yaml(settings_of_run(run))}"
-    return [f"--config={config}", f"--ckpt_path={run.checkpoint}"]
+    return f"--config=# {secrets.token_hex(16)}\n{_flow_yaml(settings)}"
 
 
 def settings_of_run(run: NamedRun) -> dict[str, Any]:
     """The settings of a run that an evaluation takes, plain values.
 
     Raises:
-        InputError: There are none, they cannot be read, or they name a class or a text that the user does not trust.
+        InputError: There are none, they cannot be read, or they name a class that the user does not trust.
     """
     content = read_config(run.config)
     place = f"RUN: {str(run.config)!r}"
     taken: dict[str, Any] = {}
     for section, base in (("model", LightningModule), ("data", LightningDataModule)):
         spec: Any = content.get(section)
-        require_trusted_spec(spec, f"{place}: {section}", base, run.trust)
+        found = require_trusted_spec(spec, f"{place}: {section}", base, run.trust)
+        if found.__module__.startswith("lightning.pytorch."):  # its demonstrations download data
+            raise InputError(f"{place}: {section} is {found.__name__}, which is not of vsae_lightning.")
         options = acted_on(spec.get("init_args") or {}, run.name)
         options = located(options, run.folder) if section == "data" else options
         taken[section] = {"class_path": spec["class_path"], "init_args": options}
-    if not run.trust_text:
-        require_harmless_text(taken["data"]["init_args"].get("text"), f"{place}: data.text")
     if type(seed := content.get("seed_everything")) in (int, bool):
         taken["seed_everything"] = seed
     for section, options in NUMBERS.items():
         given = content.get(section)
-        found = {name: given.get(name) for name in options} if isinstance(given, dict) else {}
-        taken[section] = {name: value for name, value in found.items() if type(value) in options[name]}
+        found_here = {name: given.get(name) for name in options} if isinstance(given, dict) else {}
+        taken[section] = {name: value for name, value in found_here.items() if type(value) in options[name]}
     taken["trainer"] |= _of_trainer(content.get("trainer"))
     return {section: values for section, values in taken.items() if values != {}}
-
-
-def chooses_text(options: list[str]) -> bool:
-    """Whether a user's own options say which text is read."""
-    return any(option.partition("=")[0] == "--config" or TEXT_OPTION.match(option) for option in options)
 
 
 def _of_trainer(given: Any) -> dict[str, Any]:
@@ -115,7 +100,11 @@ def located(options: dict[str, Any], folder: Path) -> dict[str, Any]:
     record = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
     start = folder / str(record.get("started_from", ""))
     found = dict(options)
-    if "started_from" not in record or start.resolve() == Path.cwd():
+    try:
+        is_elsewhere = "started_from" in record and start.resolve() != Path.cwd()
+    except (OSError, ValueError, RuntimeError):  # no path, or links in a circle
+        is_elsewhere = False
+    if not is_elsewhere:
         return found
     if isinstance(found.get("model_name"), str):
         found["model_name"] = _located(found["model_name"], start)
@@ -134,7 +123,12 @@ def _located(path: Any, start: Path) -> Any:
         return {name: _located(one, start) for name, one in path.items()}
     if not isinstance(path, str) or Path(path).is_absolute() or path.startswith("~"):
         return path
-    return str(start / path) if glob(str(Path(escape(str(start))) / path), recursive=True) else path  # noqa: PTH207
+    before_stars = path.partition("**")[0]  # which are not looked through before they are known to be harmless
+    try:
+        is_there = bool(glob(str(Path(escape(str(start))) / before_stars)))  # noqa: PTH207
+    except (OSError, ValueError):
+        is_there = False
+    return str(start / path) if is_there else path
 
 
 def _flow_yaml(settings: dict[str, Any]) -> str:

@@ -25,6 +25,7 @@ class NamedRun(NamedTuple):
         checkpoint: The checkpoint that is evaluated.
         trust: Import names of packages whose classes the run may name.
         trust_text: Whether any text that the run names is read.
+        text: The text that its settings name, once they are read.
     """
 
     name: str
@@ -32,6 +33,7 @@ class NamedRun(NamedTuple):
     checkpoint: Path
     trust: tuple[str, ...] = ()
     trust_text: bool = False
+    text: Any = None
 
     @property
     def config(self) -> Path:

@@ -48,12 +48,18 @@ from vsae_lightning.option_errors import explain
 from vsae_lightning.report import report, report_finished
 from vsae_lightning.resuming import Resumption, RunFinished, allowed_changes, checkpoint_of, last_run
 from vsae_lightning.run_logger import with_folder
-from vsae_lightning.run_settings import chooses_text, options_of_run
+from vsae_lightning.run_settings import as_options, settings_of_run
 from vsae_lightning.runs import CHECKPOINT, LOGS, NamedRun, newest_trained
 from vsae_lightning.slurm import requeue
 from vsae_lightning.trainer_options import callbacks_left_out, require_seed, require_sound_options
 from vsae_lightning.trust import told_trust, walled
-from vsae_lightning.trusted_text import key_of_training, reads_local_files, require_files_of_training
+from vsae_lightning.trusted_text import (
+    files_named,
+    key_of_training,
+    reads_local_files,
+    require_files_of_training,
+    require_harmless_text,
+)
 
 TRAINER_DEFAULTS = {
     "max_epochs": -1,
@@ -152,6 +158,8 @@ class TrainingCLI(LightningCLI):
         if config.ckpt_path is None:
             raise InputError(f"{self.subcommand} needs a trained model: give RUN, or --ckpt_path.")
         config.trainer.logger = False
+        if self._named is not None and not self._named.trust_text:
+            require_harmless_text(self._text(), f"RUN: {self._named.name!r}: data.text")
         if "verbose" in config:
             config.verbose = False
         if "return_predictions" in config:
@@ -167,7 +175,7 @@ class TrainingCLI(LightningCLI):
         if self.resumed is not None:
             self._require_fitting_checkpoint(self.resumed)
             self.datamodule.allowed_to_change = allowed_changes(self.config[self.subcommand].get("resume.allow") or "")
-        if self._named is not None and not self._named.trust_text:
+        if self._named is not None and not self._named.trust_text and isinstance(self.datamodule, ActivationDataModule):
             self._require_text_of_training(self._named)
         logger = run_logger(self.trainer)
         if self.folder is not None and logger is not None:
@@ -184,10 +192,14 @@ class TrainingCLI(LightningCLI):
         require_state(path, resumed.checkpoint, self.model.state_dict())
 
     def _require_text_of_training(self, named: NamedRun) -> None:
-        """Local files that RUN names are read where they are those of its training."""
-        text = self.config[self.subcommand].data.as_dict().get("init_args", {}).get("text")
-        if isinstance(self.datamodule, ActivationDataModule) and reads_local_files(text):
+        """Local files that RUN names are read where they are those of its training; other files the user named."""
+        if reads_local_files(self._text()) and files_named(self._text()) == files_named(named.text):
             require_files_of_training(named.name, self.datamodule.store_key(), key_of_training(named.folder))
+
+    def _text(self) -> Any:
+        """The text of the data, as the config has it."""
+        data = self.config[self.subcommand].data.as_dict()
+        return (data.get("init_args") or {}).get("text")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         trainer = self.config[self.subcommand].trainer
@@ -260,8 +272,9 @@ def run(command: str, options: list[str], named: NamedRun | None = None) -> None
             if named is not None:
                 trust = told_trust(",".join(named.trust))
                 wall.enter_context(walled(trust))
-                named = named._replace(trust=trust, trust_text=named.trust_text or chooses_text(options))
-                options = [*options_of_run(named), *options]
+                settings = settings_of_run(named._replace(trust=trust))
+                named = named._replace(trust=trust, text=settings["data"]["init_args"].get("text"))
+                options = [as_options(settings), f"--ckpt_path={named.checkpoint}", *options]
             cli = (TokenizingCLI if tokenizes else TrainingCLI)(
                 parsed,
                 options,

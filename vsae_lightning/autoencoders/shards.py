@@ -122,7 +122,8 @@ def read_index(folder: Path) -> Index:
         whole = all(type(size) is int and size >= 0 for t in tensors for size in t.shape)
         equal = whole and all(t.dim >= 0 and t.shape[t.dim] % index.ranks == 0 for t in tensors)
         # By its name in the files: of two with one name, each would be read, however large.
-        sound = index.ranks > 0 and equal and len({t.key for t in tensors}) == len(tensors)
+        named = all(t.place and all(isinstance(key, str | int) for key in t.place) for t in tensors)
+        sound = named and index.ranks > 0 and equal and len({t.key for t in tensors}) == len(tensors)
     except InputError:
         raise
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:

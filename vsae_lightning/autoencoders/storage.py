@@ -136,7 +136,8 @@ def _checked(path: Path, checkpoint: Any) -> dict[str, Any]:
         stored = shapes.get(f"{prefix}autoencoder.W_dec")
         sizes = [described.get("d_sae"), checkpoint["hyper_parameters"].get("d_in")]
         # A module of the described size would be built before its weights are looked at.
-        if stored is None or any(size not in (own, None) for size, own in zip(sizes, stored, strict=False)):
+        fits = stored is not None and len(stored) == 2 and stored[0] == sizes[0] and sizes[1] in (stored[1], None)
+        if not fits:
             raise InputError(
                 f"{path}: the weights do not fit the hyper-parameters: d_sae, d_in are {sizes}, but W_dec is {stored}."
             )

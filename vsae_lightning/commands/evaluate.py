@@ -12,7 +12,7 @@ from rich.text import Text
 
 from vsae_lightning.commands.progress import console_of_log, tracking
 from vsae_lightning.commands.subjects import open_subject
-from vsae_lightning.errors import InputError, did_you_mean
+from vsae_lightning.errors import InputError, did_you_mean, printable
 from vsae_lightning.evaluation.absorption import Absorption
 from vsae_lightning.evaluation.core import Core
 from vsae_lightning.evaluation.evaluation import Evaluation
@@ -170,7 +170,7 @@ def _run(name: str, evaluation: Evaluation, subject: Subject, path: Path, consol
 def _summarize(subject: Subject, results: dict[str, Any], folder: Path, console: Console) -> None:
     """One table of these results and those from before, on the terminal and as JSON and Markdown."""
     rows = [
-        (name, metric, value)
+        (name, printable(metric, 100), value)
         for name, result in results.items()
         for metric, value in result["eval_result_unstructured"]["headline"].items()
     ]

@@ -12,6 +12,7 @@ from typing import Any, get_origin
 from jsonargparse import ArgumentError, ArgumentParser
 
 from vsae_lightning.errors import InputError, did_you_mean
+from vsae_lightning.trust import trusted_packages, walled
 
 
 def call(function: Callable[..., None], command: str, options: list[str]) -> None:
@@ -38,7 +39,8 @@ def call(function: Callable[..., None], command: str, options: list[str]) -> Non
     except ArgumentError as error:
         raise InputError(_explain(str(error), parser)) from None
     made = parser.instantiate(arguments)
-    function(**{name: made[name] for name in parameters})
+    with walled(trusted_packages(made.get("trust") or "")):
+        function(**{name: made[name] for name in parameters})
 
 
 def command_line(function: Callable[..., None], command: str, arguments: dict[str, Any]) -> str:

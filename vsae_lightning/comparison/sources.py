@@ -8,8 +8,9 @@ from typing import Any
 from vsae_lightning.comparison.quantities import KNOWN, TYPE_IDS, WITH_HEADLINE, headline
 from vsae_lightning.errors import InputError
 from vsae_lightning.evaluation.results import FOLDER
+from vsae_lightning.files import require_file
 from vsae_lightning.log_keys import log_key
-from vsae_lightning.origin import of_checkpoint
+from vsae_lightning.origin import MAX_JSON_BYTES, of_checkpoint
 
 STAGES = (("test", "test.json", "test"), ("validate", "validate.json", "val"), ("fit", "fit.json", "val"))
 # In the order in which they are preferred.
@@ -113,6 +114,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         InputError: It is none, or torn.
     """
+    require_file(path, MAX_JSON_BYTES)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):

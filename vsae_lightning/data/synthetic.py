@@ -277,8 +277,8 @@ class HeldOutRows:
         self.seed = seed
         self.device = device
         chunks = lanes * -(-rows // (lanes * CHUNK_ROWS))
-        sizes = [len(chunk) for chunk in torch.arange(rows).tensor_split(chunks)]
-        self.chunks = list(enumerate(sizes))[rank::world_size]
+        each, larger = divmod(rows, chunks)
+        self.chunks = [(chunk, each + (chunk < larger)) for chunk in range(rank, chunks, world_size)]
 
     def __len__(self) -> int:
         return len(self.chunks)

@@ -180,6 +180,23 @@ class HuggingFaceText(TextSource):
         patterns = [pattern for group in groups for pattern in ([group] if isinstance(group, str) else group)]
         return sorted(path for pattern in patterns for path in _matching(pattern))
 
+    def _require_own_files(self) -> None:
+        """Refuse a dataset of the hub whose card names files of this machine, or another builder than files of text.
+
+        Raises:
+            ValueError: With the file.
+        """
+        from datasets import load_dataset_builder
+
+        if self.path in self.LOADERS or Path(self.path).exists():
+            return
+        options = {name: value for name, value in self.load_args.items() if name != "num_proc"}
+        builder = load_dataset_builder(self.path, self.name, revision=self.revision, **options)
+        for files in (builder.config.data_files or {}).values():
+            for file in files:
+                if not str(file).startswith(("hf://", "https://")):
+                    raise ValueError(f"the dataset names the local file {str(file)!r}; it is not read")
+
     def _texts(self, split: str) -> Iterator[str]:
         from datasets import load_dataset
         from datasets.exceptions import DatasetGenerationError
@@ -191,6 +208,7 @@ class HuggingFaceText(TextSource):
         if self.path not in self.LOADERS and not Path(self.path).exists():
             require_available(self.path, "text.init_args.path", "dataset")
         try:
+            self._require_own_files()
             rows = load_dataset(
                 self.path,
                 self.name,

@@ -10,6 +10,7 @@ from typing import Any
 from vsae_lightning.errors import InputError
 
 MAX_GROWTH = 64
+MAX_WORD = 1000
 MAX_STRING = 100
 # NFKC lengthens U+FDFA most, to 33 bytes; SentencePiece's own tables do the same.
 UNICODE_FORM = 33
@@ -46,6 +47,9 @@ def require_modest(tokenizer: Any) -> None:
                 f"the {part} of tokenizer.json may make a text {growth:,.0f} times as long; {MAX_GROWTH} is the limit"
             )
     model = tokenizer.get("model") or {}
+    longest = model.get("max_input_chars_per_word", 0)  # WordPiece looks at every part of a word
+    if not isinstance(longest, int) or longest > MAX_WORD:
+        raise ValueError(f"the max_input_chars_per_word of tokenizer.json is {longest!r}; {MAX_WORD} is the limit")
     for name in ("unk_token", "continuing_subword_prefix", "end_of_word_suffix"):
         if len(str(model.get(name))) > MAX_STRING:
             raise ValueError(f"the {name} of tokenizer.json has more than {MAX_STRING} characters")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Float
+from jsonargparse import ArgumentError
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
@@ -98,11 +99,17 @@ class MembersModule(LightningModule, ABC):
         if hparams_file is not None or weights_only is False:
             raise InputError("load_from_checkpoint: hparams_file and weights_only=False could execute code.")
         packages = trusted_packages(trust)
-        described = dict(read_checkpoint(Path(checkpoint_path))["hyper_parameters"])
+        checkpoint = read_checkpoint(Path(checkpoint_path))
+        if other := {"hparams", "module_arguments"} & checkpoint.keys():
+            raise InputError(f"{checkpoint_path}: a checkpoint with {min(other)!r}, which ours have not.")
+        described = dict(checkpoint["hyper_parameters"])
         given = {name: value for name, value in described.items() if name not in kwargs}
         require_trusted_module(Path(checkpoint_path), given, cls, packages)
         with walled(packages):
-            return super().load_from_checkpoint(checkpoint_path, map_location, None, strict, True, **kwargs)
+            try:
+                return super().load_from_checkpoint(checkpoint_path, map_location, None, strict, True, **kwargs)
+            except ArgumentError as error:
+                raise InputError(f"{checkpoint_path}: hyper_parameters: {' '.join(str(error).split())}") from None
 
     @abstractmethod
     def members(self) -> Mapping[str, Member]:
