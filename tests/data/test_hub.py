@@ -142,13 +142,13 @@ def test_what_can_be_no_hub_name_is_not_looked_for(reachable_hub: Hub, name: str
 
 def test_a_model_out_of_reach_is_an_error_of_its_option() -> None:
     message = error_of(lambda: LanguageModel("EleutherAI/pythia-70m-deduped", "blocks.3.hook_resid_post"))
-    assert message.startswith("model_name: 'EleutherAI/pythia-70m-deduped' is neither")
+    assert message.startswith("model_name: there is no folder 'EleutherAI/pythia-70m-deduped' here")
     assert '"bundled"' in message
 
 
 def test_a_dataset_out_of_reach_is_an_error_of_its_option() -> None:
     message = error_of(lambda: list(HuggingFaceText("monology/pile-uncopyrighted").documents()))
-    assert message.startswith("text.init_args.path: 'monology/pile-uncopyrighted' is neither")
+    assert message.startswith("text.init_args.path: there is no folder 'monology/pile-uncopyrighted' here")
     assert "TextFiles" in message
 
 
