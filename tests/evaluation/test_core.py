@@ -125,9 +125,10 @@ def test_the_test_of_a_run_is_the_core_evaluation_of_all_its_held_out_tokens(sub
     main(["test", str(run)])
     tested = json.loads((run / "test.json").read_text())
     found = Core(16, 1000, 1000).scores(subject, untracked).unstructured
-    assert len(found["by_definition"]) == 18
+    assert len(found["by_definition"]) == 23
     for name, value in found["by_definition"].items():
-        assert tested[f"test/{name}"] == pytest.approx(value, rel=1e-4, abs=1e-5), name
+        # The noise of a sample depends on the batch.
+        assert tested[f"test/{name}"] == pytest.approx(value, rel=0.02 if "sampled" in name else 1e-4, abs=1e-5), name
     assert tested["test/log10_density"] == json.loads(json.dumps(found["log10_density"]))
     assert tested["test/alive_fraction"] == pytest.approx(1 - tested["test/dead_fraction"])
 
