@@ -13,7 +13,7 @@ import vsae_lightning as vl
 from canary import watching
 from code_in_files import MARKER, write_module
 from vsae_lightning.errors import InputError
-from vsae_lightning.run_settings import options_of_run, settings_of_run
+from vsae_lightning.run_settings import as_options, settings_of_run
 from vsae_lightning.runs import NamedRun
 
 NAMES = (
@@ -80,7 +80,7 @@ def test_the_parser_reads_what_was_checked(folder: Path, text: str) -> None:
     run = NamedRun("run", folder, folder / "none.ckpt")
     run.config.write_text(yaml.safe_dump({"model": model, "data": data}, allow_unicode=True), encoding="utf-8")
     try:
-        config = options_of_run(run)[0].removeprefix("--config=")
+        config = as_options(settings_of_run(run)).removeprefix("--config=")
     except InputError:
         return  # such as half a surrogate pair, which no file of UTF-8 has
     assert yaml.safe_load(config)["data"]["init_args"] == {"model_name": text, "hook_name": text}
