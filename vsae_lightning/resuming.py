@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from vsae_lightning.autoencoders.storage import describe_checkpoint, require_parts
 from vsae_lightning.errors import InputError, did_you_mean
@@ -41,6 +42,25 @@ class Resumption:
     def step(self) -> int:
         """Optimizer steps done."""
         return int(self.checkpoint["global_step"])
+
+    def tell_of_schedule(self, max_steps: int, chosen: Any) -> None:
+        """Say so where a longer run lays its schedule anew, so that a rate that had fallen rises again.
+
+        Args:
+            max_steps: Of the run that goes on.
+            chosen: `total_steps` of the schedule, where the user gave it: the schedule then stays as it was.
+        """
+        states = [state for one in self.checkpoint["lr_schedulers"] for state in one.get("schedules", [one])]
+        ended = [
+            state for state in states if state.get("decay_fraction") and 0 < (state.get("total_steps") or 0) < max_steps
+        ]
+        if not ended or chosen is not None:
+            return
+        total, rate = ended[0]["total_steps"], float((ended[0].get("_last_lr") or [0.0])[0])
+        rank_zero_info(
+            f"note: the learning rate had fallen to {rate:.3g} by step {self.step}. The schedule of {total} steps is "
+            f"laid anew over {max_steps}, so the rate rises again; --model.scheduler.total_steps {total} keeps the old one."
+        )
 
     def refuse_other_width(self, d_in: int) -> None:
         """Raise `InputError` where activations of width `d_in` are not what the checkpoint was trained on."""

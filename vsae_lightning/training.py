@@ -135,6 +135,10 @@ class TrainingCLI(LightningCLI):
         irrelevant = ("d_in", "scheduler", "torch_compile", *(("optimizer",) if command != "fit" else ()))
         self.resumed.refuse_other_model(config.model.as_dict(), irrelevant)
         if command == "fit":
+            scheduler = (config.model.as_dict().get("init_args") or {}).get("scheduler") or {}
+            self.resumed.tell_of_schedule(
+                config.trainer.max_steps, (scheduler.get("init_args") or {}).get("total_steps")
+            )
             self.folder = self.resumed.folder
             if 0 <= config.trainer.max_steps <= self.resumed.step:
                 if last and self.folder is not None:

@@ -42,7 +42,7 @@ def analyze(
     score: bool = False,
     output: str | None = None,
     force: bool = False,
-    device: str = "cpu",
+    device: str = "auto",
     model_name: str | None = None,
     hook_name: str | None = None,
     cache_dir: str | None = None,
@@ -67,7 +67,7 @@ def analyze(
         output: Where the report goes, in place of another report only; None: `report` in the run's folder, of a
             member `report/MEMBER`.
         force: Compute anew what is there already.
-        device: Where to compute.
+        device: Where to compute: cpu, cuda, cuda:1, mps; auto is the GPU where there is one.
         model_name: The language model, where it is not found under the name that the training knew it by.
         hook_name: The hook, where an exported folder does not say it.
         cache_dir: Where token stores are kept; None: ~/.cache/vsae_lightning/tokens.

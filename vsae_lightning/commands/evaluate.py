@@ -43,7 +43,7 @@ def evaluate(
     output: str | None = None,
     force: bool = False,
     by: Literal["native", "saebench"] = "native",
-    device: str = "cpu",
+    device: str = "auto",
     model_name: str | None = None,
     hook_name: str | None = None,
     cache_dir: str | None = None,
@@ -67,7 +67,7 @@ def evaluate(
         output: Where results go; None: `evaluation` in the run's folder.
         force: Compute anew what is there already.
         by: Whose code computes: ours, or SAEBench's own, in the environment that `make peers` builds.
-        device: Where to compute.
+        device: Where to compute: cpu, cuda, cuda:1, mps; auto is the GPU where there is one.
         model_name: The language model, where it is not found under the name that the training knew it by.
         hook_name: The hook, where an exported folder does not say it.
         cache_dir: Where token stores are kept; None: ~/.cache/vsae_lightning/tokens.

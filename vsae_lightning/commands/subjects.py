@@ -85,6 +85,8 @@ def _of_export(provenance: dict[str, Any], run: str) -> dict[str, Any]:
 
 
 def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

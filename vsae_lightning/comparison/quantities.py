@@ -43,6 +43,26 @@ ALL_ROWS = (
         "left_out_fraction", "left out", "rows left out for their norm, fraction", "core", "", "left_out_fraction"
     ),
 )
+# How else than at the posterior mean an autoencoder is read: shown where a test or core found them.
+READINGS = (
+    Quantity(
+        "explained_variance_recalibrated",
+        "recalibrated",
+        "explained variance at the mean after one scale and offset, fraction",
+        "core",
+        "",
+        "explained_variance_recalibrated",
+    ),
+    Quantity(
+        "explained_variance_sampled",
+        "16 samples",
+        "explained variance of the mean of 16 samples, fraction",
+        "core",
+        "",
+        "explained_variance_sampled",
+    ),
+    Quantity("l0_sampled", "L0 of a sample", "active latents of one sample", "core", "", "l0_sampled"),
+)
 CORE = (
     Quantity(
         "explained_variance",
@@ -144,7 +164,7 @@ TYPE_IDS = {
     "geometry": ("geometry",),
     "robustness": ("robustness",),
 }
-KNOWN = (*CORE, *ALL_ROWS, *PROBING, *FEATURES, *SCR, *TPP, *TPP_INTENDED, *TPP_UNINTENDED)
+KNOWN = (*CORE, *ALL_ROWS, *READINGS, *PROBING, *FEATURES, *SCR, *TPP, *TPP_INTENDED, *TPP_UNINTENDED)
 
 
 def headline(type_id: str, name: str) -> Quantity:

@@ -14,6 +14,7 @@ from vsae_lightning.comparison.quantities import (
     CORE,
     FEATURES,
     PROBING,
+    READINGS,
     SCR,
     TPP,
     TPP_INTENDED,
@@ -35,6 +36,7 @@ PARTS: tuple[tuple[str, tuple[Quantity, ...]], ...] = (
     ("TPP, intended", TPP_INTENDED),
     ("TPP, unintended", TPP_UNINTENDED),
 )
+OPTIONAL = (("rows left out of training", ALL_ROWS), ("at the mean recalibrated, and by samples", READINGS))
 OF_VALIDATION = {source for source, _, stage in STAGES if stage == "val"}
 MARK = "*"
 LEGEND = f"{MARK} of the validation split, not of all held-out text"
@@ -54,7 +56,7 @@ def parts(groups: Sequence[Group]) -> list[Part]:
     own = [(type_id, _headlines(groups, type_id)) for type_id in WITH_HEADLINE]
     chosen = [
         (title, quantities)
-        for title, quantities in (PARTS[0], ("rows left out of training", ALL_ROWS), *PARTS[1:], *own)
+        for title, quantities in (PARTS[0], *OPTIONAL, *PARTS[1:], *own)
         if quantities is CORE or any(_has_any(group, quantities) for group in groups)
     ]
     found = [

@@ -15,7 +15,7 @@ from vsae_lightning.autoencoders.variational import VariationalAutoencoder
 from vsae_lightning.comparison.cautions import off_target
 from vsae_lightning.comparison.curves import Curve, read_curves
 from vsae_lightning.comparison.gather import Entry, entry_of
-from vsae_lightning.comparison.quantities import ALL_ROWS, CORE, FEATURES, PROBING, SCR, TPP, headline
+from vsae_lightning.comparison.quantities import ALL_ROWS, CORE, FEATURES, PROBING, READINGS, SCR, TPP, headline
 from vsae_lightning.comparison.settings import printable
 from vsae_lightning.comparison.sources import BY_SAEBENCH, SOURCES, Values
 from vsae_lightning.dashboard.feature_files import SHARD
@@ -216,7 +216,7 @@ def _recorded(values: Values) -> list[Number]:
             "source": _named(source),
         }
         for source in SOURCES
-        for quantity in (*CORE, *ALL_ROWS, *PROBING, *FEATURES, *SCR, *TPP, *headlines)
+        for quantity in (*CORE, *ALL_ROWS, *READINGS, *PROBING, *FEATURES, *SCR, *TPP, *headlines)
         if source in values.get(quantity.key, {})
     ]
 
