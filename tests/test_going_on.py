@@ -1,6 +1,7 @@
 """Going on with a run: with the activations that it had, from another folder, and after the reader has left."""
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -54,9 +55,14 @@ def test_other_activations_are_refused_by_name(
     assert ((finished / "config.yaml").read_text(), (finished / "run.json").read_text()) == before
 
 
-def test_what_is_allowed_is_changed_and_recorded(config: Path, finished: Path) -> None:
+def test_what_is_allowed_is_changed_and_recorded(
+    config: Path, finished: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the schedule, which had come to its end, is told to be laid anew."""
+    caplog.set_level(logging.INFO)
     hook = ["--data.hook_name", "blocks.0.hook_resid_post", "--resume.allow", "data.hook_name"]
     main(longer(config, finished, *hook))
+    assert "The schedule of 12 steps is laid anew over 14, so the rate rises again" in caplog.text
     record = json.loads((finished / "run.json").read_text())
     assert record["changed_on_resuming"] == {"hook_name": ["blocks.1.hook_resid_post", "blocks.0.hook_resid_post"]}
 

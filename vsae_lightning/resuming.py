@@ -59,7 +59,7 @@ class Resumption:
         total, rate = ended[0]["total_steps"], float((ended[0].get("_last_lr") or [0.0])[0])
         rank_zero_info(
             f"note: the learning rate had fallen to {rate:.3g} by step {self.step}. The schedule of {total} steps is "
-            f"laid anew over {max_steps}, so the rate rises again; --model.scheduler.total_steps {total} keeps the old one."
+            f"laid anew over {max_steps}, so the rate rises again; --model.scheduler.total_steps {total} keeps it."
         )
 
     def refuse_other_width(self, d_in: int) -> None:
