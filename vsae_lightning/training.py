@@ -55,10 +55,10 @@ from vsae_lightning.trainer_options import callbacks_left_out, require_seed, req
 from vsae_lightning.trust import told_trust, walled
 from vsae_lightning.trusted_text import (
     files_named,
-    key_of_training,
     reads_local_files,
     require_files_of_training,
     require_harmless_text,
+    store_of_training,
 )
 
 TRAINER_DEFAULTS = {
@@ -198,7 +198,9 @@ class TrainingCLI(LightningCLI):
     def _require_text_of_training(self, named: NamedRun) -> None:
         """Local files that RUN names are read where they are those of its training; other files the user named."""
         if reads_local_files(self._text()) and files_named(self._text()) == files_named(named.text):
-            require_files_of_training(named.name, self.datamodule.store_key(), key_of_training(named.folder))
+            require_files_of_training(
+                named.name, self.datamodule.store_key(), store_of_training(named.folder).get("key")
+            )
 
     def _text(self) -> Any:
         """The text of the data, as the config has it."""

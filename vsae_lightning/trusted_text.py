@@ -135,15 +135,15 @@ def require_files_of_training(run: str, key_here: str, key_of_training: Any) -> 
         )
 
 
-def key_of_training(folder: Path) -> Any:
-    """The key of the token store that a run was trained on; None where its run.json does not have it.
+def store_of_training(folder: Path) -> dict[str, Any]:
+    """What a run's run.json says of the token store that it was trained on: its `key` and `sha256`; {} where nothing.
 
     Raises:
         InputError: The file cannot be read.
     """
     record = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
     store = record.get("token_store")
-    return store.get("key") if isinstance(store, dict) else None
+    return store if isinstance(store, dict) else {}
 
 
 def _refused(what: str, why: str) -> InputError:

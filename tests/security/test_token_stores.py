@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from refusals import listing
+from vsae_lightning.commands.subjects import open_subject
 from vsae_lightning.data.text import Document, TextSource
 from vsae_lightning.data.tokens import TokenStore
 from vsae_lightning.errors import InputError
@@ -259,3 +262,17 @@ def test_a_tokenizer_that_multiplies_text_is_refused(tmp_path: Path) -> None:
     bomb = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(content)), eos_token="<eos>")
     with pytest.raises(InputError, match=r"multiplies text: it makes [\d,]+ tokens of \d characters"):
         TokenStore.prepare(Words(), bomb, 2, cache_dir=tmp_path)
+
+
+def test_tokens_that_are_not_those_of_the_training_are_told_of(run: Path, tmp_path: Path) -> None:
+    """The checksums beside a store are its author's; run.json has those of the training."""
+    shutil.copytree(run, tmp_path / "run")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        store = open_subject(str(tmp_path / "run")).tokens  # as it is, it is good
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["token_store"]["sha256"] == store.digests
+    record["token_store"]["sha256"]["held_out"] = "0" * 64
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    with pytest.warns(UserWarning, match="is not that of its training any more"):
+        assert open_subject(str(tmp_path / "run")).tokens.key == store.key

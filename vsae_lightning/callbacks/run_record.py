@@ -24,6 +24,7 @@ from vsae_lightning.redaction import options_with_secrets, redacted, redacted_wo
 from vsae_lightning.versions import versions
 
 if TYPE_CHECKING:
+    from vsae_lightning.data.tokens import TokenStore
     from vsae_lightning.modules.members import Member, MembersModule
 
 HPARAM_METRICS = ("explained_variance", "l0", "dead_fraction", "reconstruction", "cosine")
@@ -131,7 +132,7 @@ class RunRecord(SaveConfigCallback):
             "git": _git_state(),
             "device": str(trainer.strategy.root_device),
             "world_size": trainer.world_size,
-            "token_store": tokens and {"key": tokens.key, "train": tokens.train.size, "held_out": tokens.held_out.size},
+            "token_store": tokens and _described(tokens),
             "changed_on_resuming": getattr(data, "changed", {}),
             "outlier_severity": statistics and statistics.outlier_severity,
             "config": self._config,
@@ -166,6 +167,12 @@ def warn_of_secrets(config: dict[str, Any]) -> None:
             "run, so that it is not made again without them.",
             stacklevel=1,
         )
+
+
+def _described(tokens: "TokenStore") -> dict[str, Any]:
+    """What tells the tokens of a run from others: their key, how many they are, and what is in them."""
+    sizes = {"train": tokens.train.size, "held_out": tokens.held_out.size}
+    return {"key": tokens.key, **sizes, "sha256": tokens.digests}
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -16,7 +16,7 @@ from vsae_lightning.data.language_model import LanguageModel
 from vsae_lightning.data.tokens import TokenStore
 from vsae_lightning.errors import require_at_least
 from vsae_lightning.provenance import Provenance
-from vsae_lightning.trusted_text import key_of_training, reads_local_files, require_files_of_training
+from vsae_lightning.trusted_text import reads_local_files, require_files_of_training, store_of_training
 
 
 @dataclass
@@ -54,11 +54,13 @@ class Subject:
             InputError: A run names local files that are not those of its training.
         """
         provenance, model = self.provenance, self.provenance.language_model()
-        trained = key_of_training(self.folder)
+        of_training = store_of_training(self.folder)
+        trained = of_training.get("key")
         if (self.folder / "config.yaml").is_file() and not self.trust_text and reads_local_files(provenance.text):
             require_files_of_training(self.name, provenance.store_key(model), trained)
         store = provenance.tokens(model)
-        if trained and trained != store.key:
+        # A checksum beside a store is its author's; a text of the hub can change under its name, and so under its key.
+        if trained and (trained != store.key or of_training.get("sha256") not in (None, store.digests)):
             warnings.warn(
                 f"the text of {self.folder} is not that of its training any more: documents that count as held out "
                 "may have been trained on.",
