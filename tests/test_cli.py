@@ -76,7 +76,7 @@ BAD_OPTIONS = [
     (["--model", "VSEA"], "model: there is no class 'VSEA'. Known: SAE, VSAE, Ensemble."),
     (
         ["--data.hook_name", "blocks.9.hook_resid_post"],
-        "(layers 0 to 3) has no hook 'blocks.9.hook_resid_post'. Did you mean",
+        "(layers 0 to 3) has no hook 'blocks.9.hook_resid_post', as there is no layer 9. Did you mean",
     ),
     (["--data.hook_name", "blocks.2.resid_post"], "Did you mean blocks.2.hook_resid_post"),
     (["--data.model_name", "./nowhere"], "model_name: there is no folder './nowhere'."),

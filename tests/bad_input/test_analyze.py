@@ -36,6 +36,7 @@ def test_a_bad_option_is_refused(
     options: list[str],
     expected: str,
     run: Path,
+    config: Path,
     desk: Path,
     refusal: Refusal,
     monkeypatch: pytest.MonkeyPatch,
@@ -43,4 +44,5 @@ def test_a_bad_option_is_refused(
     for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY", "VSAE_SCORING_MODEL"):
         monkeypatch.delenv(name, raising=False)
     shutil.copytree(run, desk / "own", ignore=shutil.ignore_patterns("events*", "latents", "report"))
-    assert expected in refusal(["analyze", "own", *options])
+    cache = ["--cache_dir", str(config.parent / "cache")]  # where the tokens are already
+    assert expected in refusal(["analyze", "own", *options, *cache])

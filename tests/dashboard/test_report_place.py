@@ -20,8 +20,8 @@ def write(folder: Path, name: str) -> None:
 def test_a_report_takes_the_place_of_another_and_of_what_was_left_behind(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "report"
     write(folder, "one")
-    (folder.parent / ".report.killed").mkdir()
-    (folder.parent / ".report.killed" / "half.js").touch()
+    (folder.parent / ".report.k1lled_0").mkdir()
+    (folder.parent / ".report.k1lled_0" / "half.js").touch()
     write(folder, "two")
     assert read_data(folder, "manifest") == {"name": "two"}
     assert list(folder.parent.iterdir()) == [folder]

@@ -73,7 +73,7 @@ class OneBatch:
         return 1
 
     def __iter__(self) -> Iterator[HeldOutBatch]:
-        yield HeldOutBatch(rows(64, 8), *(torch.arange(64) for _ in range(3)))
+        yield HeldOutBatch(rows(64, 8), *(torch.arange(64) for _ in range(3)), left_out=torch.empty(0, 8))
 
 
 class Watch(Callback):

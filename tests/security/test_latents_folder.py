@@ -119,7 +119,8 @@ def test_a_link_out_of_a_run_is_not_written_through(
     victim = write(tmp_path / "victim")
     copied = tmp_path / "run"
     copied.mkdir()
-    (copied / "config.yaml").write_bytes((run / "config.yaml").read_bytes())
+    for name in ("config.yaml", "run.json"):
+        (copied / name).write_bytes((run / name).read_bytes())
     (copied / "checkpoints").mkdir()
     (copied / "checkpoints" / "last.ckpt").write_bytes((run / "checkpoints" / "last.ckpt").read_bytes())
     (copied / "latents").symlink_to(victim)

@@ -78,7 +78,7 @@ def test_the_parser_reads_what_was_checked(folder: Path, text: str) -> None:
     model = {"class_path": "vsae_lightning.SAE", "init_args": {"d_sae": 8, "decoder": text}}
     data = {"class_path": "vsae_lightning.ActivationDataModule", "init_args": {"model_name": text, "hook_name": text}}
     run = NamedRun("run", folder, folder / "none.ckpt")
-    run.config.write_text(yaml.safe_dump({"model": model, "data": data}, allow_unicode=True), encoding="utf-8")
+    run.config.write_text(yaml.safe_dump({"model": model, "data": data}), encoding="utf-8")
     try:
         config = as_options(settings_of_run(run)).removeprefix("--config=")
     except InputError:

@@ -56,7 +56,7 @@ def leaky(tiny_model: Path, corpus: Path, config: Path, tmp_path_factory: pytest
         data__init_args__model_name=str(home / "models" / "tiny"),
         data__init_args__text=text,
         data__init_args__cache_dir=str(home / "cache"),
-        trainer__default_root_dir=str(home / "root"),
+        trainer__default_root_dir=str(project),
     )
     path = project / "leaky.yaml"
     path.write_text(yaml.safe_dump(settings))

@@ -49,7 +49,7 @@ class CountedThreshold(InferenceThreshold):
         self.count.fill_(rows)
 
 
-def exceeded_by(scores: Iterable[Float[Tensor, "rows d_sae"]], number: int) -> Float[Tensor, ""]:
+def exceeded_by(scores: Iterable[Float[Tensor, "_ d_sae"]], number: int) -> Float[Tensor, ""]:
     """The threshold that `number` of all scores exceed; 0 where fewer are positive.
 
     The threshold lies midway between the last score that exceeds it and the next, so that rounding moves neither.
