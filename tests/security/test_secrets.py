@@ -83,7 +83,7 @@ def holding(folder: Path, *canaries: str) -> list[str]:
 
 
 def test_no_file_of_a_run_has_a_secret_of_its_config(leaky: Leaky) -> None:
-    main(["test", str(leaky.run), f"--data.init_args.text.init_args.load_args.token={TOKEN}"])
+    main(["test", str(leaky.run), f"--data.init_args.text.init_args.load_args.token={TOKEN}", "--trust_text"])
     assert holding(leaky.run, TOKEN, KEY) == []
     written = {path.name for path in leaky.run.iterdir()}
     assert {"config.yaml", "run.json", "fit.json", "test.json", "hparams.yaml"} <= written
@@ -135,7 +135,8 @@ def test_an_old_run_with_secrets_is_published_without(leaky: Leaky, tmp_path: Pa
     (old / "config.yaml").write_text(
         yaml.safe_dump(changed(settings, data__init_args__text__init_args__load_args=load_args))
     )
-    main(["analyze", str(old), "--tokens", "640", "--maps.which", "none", "--output", str(tmp_path / "report")])
+    options = ["--tokens", "640", "--maps.which", "none", "--trust_text"]
+    main(["analyze", str(old), *options, "--output", str(tmp_path / "report")])
     main(["export", str(old), str(tmp_path / "export")])
     main(["compare", str(old), str(leaky.run), "--output", str(tmp_path / "table")])
     for made in ("report", "export", "table"):
