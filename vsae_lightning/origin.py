@@ -40,7 +40,7 @@ class Origin(NamedTuple):
 
 
 def origin_of_run(path: Path, member: str | None = None) -> Origin:
-    """Of a run folder, or of the run that a checkpoint is of. Nothing that its settings name is imported.
+    """The origin of a run folder, or of the run of a checkpoint. Nothing that the settings name is imported.
 
     Raises:
         InputError: It belongs to no run, or its settings cannot be read.

@@ -79,7 +79,7 @@ def _require_trusted_options(owner: type, options: dict[str, Any], place: str, t
 
 
 def _require_trusted_value(value: Any, place: str, trust: Trust) -> None:
-    """Of an option of objects: a spec, specs by name or in a list, or a value that is no text."""
+    """Check the value of an option of objects: a spec, specs by name or in a list, or a value that is no text."""
     if isinstance(value, dict) and "class_path" in value:
         _class_of(value, place, trust)
     elif isinstance(value, dict | list | tuple):
@@ -108,7 +108,7 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 
 def _options_of_objects(owner: type) -> dict[str, bool]:
-    """Of every option of a class: whether it takes objects, not plain values alone."""
+    """Whether each option of a class takes objects, not plain values alone, by the name of the option."""
     names = signature(owner).parameters
     try:
         hints = get_type_hints(owner.__init__)

@@ -72,7 +72,7 @@ def test_equal_scores_do_not_lower_the_number_selected() -> None:
 
 @pytest.mark.parametrize("build", [vl.TopK, vl.BatchTopK, lambda k: vl.ProbabilisticTopK(k, temperature=1.0)])
 def test_a_calibrated_threshold_keeps_k_of_fresh_rows(build: Any) -> None:
-    """Of rows of the same distribution, k are active on average."""
+    """On rows of the same distribution, k latents are active on average."""
     sparsifier, generator = build(4), torch.Generator().manual_seed(0)
     parts = [torch.randn(1000, 50, generator=generator) for _ in range(5)]
     sparsifier.calibrate(parts, 5000)

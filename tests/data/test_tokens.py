@@ -391,7 +391,7 @@ class Cut(Documents):
 
 
 def letters(count: int) -> str:
-    """So many words, no two rows of which are alike."""
+    """Make this many words, of which no two rows are alike."""
     return " ".join("abcdef"[(number + number // 6) % 6] for number in range(count))
 
 

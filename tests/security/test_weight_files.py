@@ -202,7 +202,7 @@ def test_the_options_of_curves_are_numbers(tmp_path: Path) -> None:
 @given(record=st.binary(max_size=60), length=st.none() | st.integers(0, 2**64 - 1))
 @pytest.mark.filterwarnings("ignore:.*event files are not readable")
 def test_any_record_gives_curves_or_none(record: bytes, length: int | None, tmp_path: Path) -> None:
-    """Of any length that it says it has, with checksums that are right."""
+    """A file of the length that it claims, with right checksums."""
     from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
     header = struct.pack("<Q", len(record) if length is None else length)

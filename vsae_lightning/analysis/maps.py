@@ -148,7 +148,7 @@ def map_origin(space: Space, options: Maps) -> Origin:
 
 
 def map_positions(observation: Observation, options: Maps) -> Int[np.ndarray, " rows"]:
-    """Of the rows that maps are drawn from, which training keeps, at most `max_rows` at random; rising."""
+    """Indices of at most `max_rows` random rows that maps are drawn from and training keeps, ascending."""
     excerpt = observation.excerpt
     chosen = np.flatnonzero(observation.kept)
     if len(chosen) > options.max_rows:

@@ -105,7 +105,7 @@ class _Pages:
 
 
 def _histogram(events: Events) -> dict[str, Any] | None:
-    """Of the values where it fires, from 0 to the strongest; of signed latents from the lowest.
+    """Histogram of the values where the latent fires, from 0 to the largest; from the lowest for signed latents.
 
     Where a few values are so large that all others would be one bar, the axis ends at `STRETCH` times the 99th
     percentile of |value|. The bars at its ends count the values beyond too; `beyond` has their number, and the largest.

@@ -7,6 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from glob import escape, glob
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -186,11 +187,13 @@ class HuggingFaceText(TextSource):
         Raises:
             ValueError: With the file.
         """
-        from datasets import load_dataset_builder
+        from datasets import load_dataset, load_dataset_builder
 
         if self.path in self.LOADERS or Path(self.path).exists():
             return
-        options = {name: value for name, value in self.load_args.items() if name != "num_proc"}
+        # A builder takes what it does not know for options of the dataset, and fails.
+        of_loading = signature(load_dataset).parameters.keys() - signature(load_dataset_builder).parameters
+        options = {name: value for name, value in self.load_args.items() if name not in of_loading}
         builder = load_dataset_builder(self.path, self.name, revision=self.revision, **options)
         for files in (builder.config.data_files or {}).values():
             for file in files:

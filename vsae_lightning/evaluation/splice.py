@@ -40,7 +40,7 @@ class Positions(NamedTuple):
         return cls(kept, kept, kept)
 
     def where(self, kept: Bool[Tensor, "sequences position"]) -> "Positions":
-        """Those of them that are kept: the activations of the others stay, and nothing is said of their predictions."""
+        """Keep rows within the norm limit: others keep their activations, and their predictions do not count."""
         return Positions(self.reconstructed & kept, self.ablated & kept, self.counted & kept)
 
 

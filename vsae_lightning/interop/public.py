@@ -79,7 +79,7 @@ def _public_key(key: Any) -> Any:
 
 
 def _option(key: Any, parent: str) -> str:
-    """Of `data_files: {train: ...}`, the splits are files too; flat settings have dotted names."""
+    """Name the option that decides: splits of `data_files: {train: ...}` are files too; flat settings have dotted names."""
     return parent if parent in FILES else str(key).rpartition(".")[2]
 
 
