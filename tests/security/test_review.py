@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ from refusals import Refusal
 from vsae_lightning.autoencoders.storage import read_checkpoint
 from vsae_lightning.cli import main
 from vsae_lightning.data.synthetic import HeldOutRows, KnownDictionary, SyntheticDataModule
+from vsae_lightning.data.tokenizer_limits import require_modest
 
 RUN = "stranger_run"
 Alter = Callable[..., Path]
@@ -203,3 +205,27 @@ def test_a_run_of_before_is_read(stranger: Path) -> None:
     config.write_text(text.replace("vsae_lightning.VSAE", "vsae_lightning.modules.vsae.VSAE"))
     main(["test", RUN])
     assert (stranger / "test.json").is_file()
+
+
+def test_a_dataset_of_the_hub_reads_no_local_file(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its card may name any file; a real builder of a local file stands in for the one that the hub would give."""
+    (desk / "diary.txt").write_text("of the user\n" * 10)
+    local = datasets.load_dataset_builder("text", data_files=str(desk / "diary.txt"))
+    asked: list[dict[str, Any]] = []
+
+    def builder(path: str, name: str | None = None, data_dir: str | None = None, **options: Any) -> Any:
+        asked.append(options)
+        return local
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", builder)
+    monkeypatch.setattr("vsae_lightning.data.text.require_available", lambda *arguments: None)
+    text = vl.HuggingFaceText("owner/name", load_args={"verification_mode": "no_checks", "columns": ["text"]})
+    with pytest.raises(vl.InputError, match=r"the dataset names the local file '.*diary\.txt'; it is not read"):
+        list(text.documents())
+    assert asked == [{"revision": None, "columns": ["text"]}]  # what only loading knows would make a builder fail
+
+
+def test_a_tokenizer_without_end_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"max_input_chars_per_word of tokenizer\.json is 1000000000; 1000 is"):
+        require_modest({"model": {"type": "WordPiece", "max_input_chars_per_word": 10**9}})
+    require_modest({"model": {"type": "WordPiece", "max_input_chars_per_word": 100}})  # as BERT has it

@@ -79,7 +79,7 @@ def _public_key(key: Any) -> Any:
 
 
 def _option(key: Any, parent: str) -> str:
-    """Name the option that decides: splits of `data_files: {train: ...}` are files too; flat settings have dotted names."""
+    """Name the option that decides: splits of `data_files: {train: ...}` are files too; flat names are dotted."""
     return parent if parent in FILES else str(key).rpartition(".")[2]
 
 
