@@ -84,9 +84,7 @@ def _run_in_words(arguments: list[str]) -> None:
         fail(f"RUN cannot be used: {type(error).__name__}: {printable(str(error))} (VSAE_TRACEBACK=1 shows where)")
     except OSError as error:
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            fail(
-                f"{str(error.filename or 'a file')!r} cannot be used: {error.strerror}; work in a folder that can be written."
-            )
+            fail(f"{str(error.filename or 'a file')!r} cannot be used: {error.strerror}; use a folder of yours.")
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         where = error.filename or "a file could not be written"
